@@ -1,0 +1,18 @@
+//! The words every room shares: messages, effects, verdicts. Pure data and pure functions; this
+//! room imports no other and never does I/O.
+
+pub mod description;
+pub mod effects;
+pub mod identity;
+pub mod limits;
+pub mod message;
+pub mod rules;
+pub mod subject;
+pub mod verdict;
+
+pub use description::{Description, KeySource, Subscription};
+pub use effects::{Delivery, Due, Effects, Mutation, Outgoing};
+pub use identity::{InboxKey, outgoing_id};
+pub use limits::Limits;
+pub use message::{Document, Header, Message};
+pub use verdict::{Failure, Trap, Verdict};
