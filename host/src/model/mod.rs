@@ -2,6 +2,7 @@
 //! room imports no other and never does I/O.
 
 pub mod description;
+pub mod documents;
 pub mod effects;
 pub mod identity;
 pub mod limits;
@@ -11,6 +12,7 @@ pub mod subject;
 pub mod verdict;
 
 pub use description::{Description, KeySource, Subscription};
+pub use documents::{Call, Documents, Unreadable};
 pub use effects::{Delivery, Due, Effects, Mutation, Outgoing};
 pub use identity::{InboxKey, outgoing_id};
 pub use limits::Limits;
