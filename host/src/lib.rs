@@ -8,6 +8,8 @@
 
 pub mod lane;
 pub mod model;
+pub mod relay;
 pub mod sandbox;
 pub mod store;
+pub mod stream;
 pub mod telemetry;
