@@ -28,9 +28,12 @@ pub fn check_description(description: &Description) -> Result<(), String> {
         if let Some(other) = earlier.iter().find(|s| subject::overlap(&s.subject, filter)) {
             return Err(format!("subscriptions '{}' and '{filter}' overlap", other.subject));
         }
-        if let Some(c) = subscription.read_ahead.iter().find(|c| !description.collections.contains(c))
+        if let Some(c) =
+            subscription.read_ahead.iter().find(|c| !description.collections.contains(c))
         {
-            return Err(format!("subscription '{filter}' reads ahead '{c}', an undeclared collection"));
+            return Err(format!(
+                "subscription '{filter}' reads ahead '{c}', an undeclared collection"
+            ));
         }
         if subscription.key == KeySource::None && !subscription.read_ahead.is_empty() {
             return Err(format!("subscription '{filter}' reads ahead but has no key"));
