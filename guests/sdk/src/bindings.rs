@@ -7,6 +7,7 @@ wit_bindgen::generate!({
     world: "plugin",
     generate_all,
     additional_derives: [PartialEq, Eq],
+    additional_type_attributes: { "tribox:handler/types@0.1.0/effects": [#[derive(Default)]] },
     pub_export_macro: true,
     export_macro_name: "export_component",
 });

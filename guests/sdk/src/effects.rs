@@ -9,12 +9,6 @@ use crate::{
     Delivery, Document, DocumentId, Due, Effects, Failure, Header, Mutation, Outgoing, Timestamp,
 };
 
-impl Default for Effects {
-    fn default() -> Self {
-        Effects { mutations: Vec::new(), messages: Vec::new(), cancellations: Vec::new() }
-    }
-}
-
 impl Effects {
     /// No effects: the message is handled and changes nothing.
     pub fn new() -> Self {
