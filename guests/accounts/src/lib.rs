@@ -24,7 +24,8 @@ struct Command {
 /// itself.
 #[derive(Serialize, Deserialize)]
 struct Deadline {
-    overdrawn_since: Timestamp,
+    /// When the account became overdrawn.
+    since: Timestamp,
 }
 
 /// Document `accounts/<id>`.
@@ -120,7 +121,7 @@ fn change(id: &str, mut account: Account, amount: i64, now: Timestamp) -> Result
         let overdrawn = AccountOverdrawn { account: id, balance };
         effects.send(format!("accounts.events.{id}.overdrawn"), &overdrawn)?;
         effects
-            .send(format!("accounts.{id}.enforce-overdrawn"), &Deadline { overdrawn_since: now })?
+            .send(format!("accounts.{id}.enforce-overdrawn"), &Deadline { since: now })?
             .at(now + GRACE.as_millis() as Timestamp)
             .named(deadline(id));
     }
@@ -133,11 +134,11 @@ fn change(id: &str, mut account: Account, amount: i64, now: Timestamp) -> Result
     Ok(effects)
 }
 
-/// A credit takes the deadline back only as long as it is not yet due, so look again: is the account
-/// overdrawn still, and since then?
+/// A credit takes the deadline back only as long as it is not yet due, so look again: is the
+/// account overdrawn still, and since then?
 fn enforce(id: &str, mut account: Account, deadline: Deadline) -> Result<Effects, Failure> {
     let mut effects = Effects::new();
-    if account.overdrawn_since == Some(deadline.overdrawn_since) {
+    if account.overdrawn_since == Some(deadline.since) {
         account.blocked = true;
         effects.put("accounts", id, &account)?;
         let blocked = AccountOverdrawn { account: id, balance: account.balance };

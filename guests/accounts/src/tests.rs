@@ -15,17 +15,17 @@ fn host(balance: i64) -> TestHost<Accounts> {
 fn a_credit_opens_the_account_and_changes_are_counted() -> Result<(), Failure> {
     let mut host = TestHost::<Accounts>::new();
     assert_effects(
-        &host.handle(command("credit", 500))?,
+        &host.handle(command("credit", 5))?,
         r#"
-        put accounts/7 {"balance":500,"changes":1}
-        send accounts.events.7.balance-changed {"account":"7","amount":500,"balance":500,"sequence":1}
+        put accounts/7 {"balance":5,"changes":1}
+        send accounts.events.7.balance-changed {"account":"7","amount":5,"balance":5,"sequence":1}
         "#,
     );
     assert_effects(
-        &host.handle(command("debit", 200))?,
+        &host.handle(command("debit", 2))?,
         r#"
-        put accounts/7 {"balance":300,"changes":2}
-        send accounts.events.7.balance-changed {"account":"7","amount":-200,"balance":300,"sequence":2}
+        put accounts/7 {"balance":3,"changes":2}
+        send accounts.events.7.balance-changed {"account":"7","amount":-2,"balance":3,"sequence":2}
         "#,
     );
     Ok(())
@@ -49,24 +49,24 @@ fn the_low_balance_is_told_when_it_is_crossed_and_not_again() -> Result<(), Fail
 
 #[test]
 fn an_overdrawn_account_gets_a_deadline_that_a_credit_takes_back() -> Result<(), Failure> {
-    let mut host = host(20);
+    let mut host = host(2);
     assert_effects(
-        &host.handle(command("debit", 30))?,
+        &host.handle(command("debit", 3))?,
         r#"
-        put accounts/7 {"balance":-10,"changes":2,"overdrawn_since":1767225600000}
-        send accounts.events.7.balance-changed {"account":"7","amount":-30,"balance":-10,"sequence":2}
-        send accounts.events.7.overdrawn {"account":"7","balance":-10}
-        send accounts.7.enforce-overdrawn {"overdrawn_since":1767225600000} [at 1768089600000, named overdrawn-7]
+        put accounts/7 {"balance":-1,"changes":2,"overdrawn_since":1767225600000}
+        send accounts.events.7.balance-changed {"account":"7","amount":-3,"balance":-1,"sequence":2}
+        send accounts.events.7.overdrawn {"account":"7","balance":-1}
+        send accounts.7.enforce-overdrawn {"since":1767225600000} [at 1768089600000, as overdrawn-7]
         "#,
     );
     assert!(host.scheduled("overdrawn-7").is_some());
 
     assert_effects(
-        &host.handle(command("credit", 10))?,
+        &host.handle(command("credit", 1))?,
         r#"
         put accounts/7 {"balance":0,"changes":3}
         cancel overdrawn-7
-        send accounts.events.7.balance-changed {"account":"7","amount":10,"balance":0,"sequence":3}
+        send accounts.events.7.balance-changed {"account":"7","amount":1,"balance":0,"sequence":3}
         "#,
     );
     assert!(host.scheduled("overdrawn-7").is_none());
@@ -75,8 +75,7 @@ fn an_overdrawn_account_gets_a_deadline_that_a_credit_takes_back() -> Result<(),
 
 #[test]
 fn the_deadline_blocks_only_who_is_overdrawn_since_then() -> Result<(), Failure> {
-    let enforce =
-        |since| message("accounts.7.enforce-overdrawn").json(&Deadline { overdrawn_since: since });
+    let enforce = |since| message("accounts.7.enforce-overdrawn").json(&Deadline { since });
     let mut host = host(0);
     assert_effects(&host.handle(enforce(STORED_AT))?, "");
 

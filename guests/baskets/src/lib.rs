@@ -1,10 +1,10 @@
 //! Price changes that reach every basket once, in whatever order they arrive: the
 //! `ProductPriceChanged` example of eShopOnContainers.
 //!
-//! Baskets are ordered by basket and price changes by product, so both meet in shared documents. The
-//! host guards what was read, lists included: of an `add` and a change of price at the same time,
-//! one is handled anew. Either the change finds the basket in the list, or the basket finds the new
-//! price at the product.
+//! Baskets are ordered by basket and price changes by product, so both meet in shared documents.
+//! The host guards what was read, lists included: of an `add` and a change of price at the same
+//! time, one is handled anew. Either the change finds the basket in the list, or the basket finds
+//! the new price at the product.
 
 use std::collections::BTreeMap;
 
@@ -56,8 +56,8 @@ struct Line {
 struct PriceAlert<'a> {
     basket: &'a str,
     product: &'a str,
-    old_price: u64,
-    new_price: u64,
+    old: u64,
+    new: u64,
 }
 
 struct Baskets;
@@ -141,9 +141,9 @@ fn reprice(
         if line.price == price {
             continue;
         }
-        let old_price = std::mem::replace(&mut line.price, price);
+        let old = std::mem::replace(&mut line.price, price);
         effects.put("baskets", id, &basket)?;
-        let alert = PriceAlert { basket: id, product, old_price, new_price: price };
+        let alert = PriceAlert { basket: id, product, old, new: price };
         effects.send(format!("baskets.events.{id}.price-alert"), &alert)?;
     }
     if let Some((after, _)) = entries.last().filter(|_| entries.len() == PAGE as usize) {

@@ -27,7 +27,7 @@ fn every_basket_that_holds_the_product_gets_one_alert() -> Result<(), Failure> {
         r#"
         put products/tea {"price":120,"version":1}
         put baskets/ann {"lines":{"tea":{"price":120,"quantity":1}}}
-        send baskets.events.ann.price-alert {"basket":"ann","product":"tea","old_price":100,"new_price":120}
+        send baskets.events.ann.price-alert {"basket":"ann","product":"tea","old":100,"new":120}
         "#,
     );
     Ok(())

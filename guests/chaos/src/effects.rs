@@ -8,7 +8,7 @@ use tribox_guest::{Effects, Failure, Timestamp};
 
 use crate::COLLECTION;
 
-/// JSON that is well-formed and that Postgres does not take for `jsonb`.
+/// JSON that is well-formed and that Postgres does not take for `jsonb`, or does not give back.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Poison {
@@ -18,6 +18,8 @@ pub enum Poison {
     Surrogate,
     /// Arrays in arrays, deeper than the server's stack.
     Depth,
+    /// Numbers that are short as written and ten thousand digits as read: 700 KB become 1 GB.
+    Bomb,
 }
 
 pub fn poison(key: &str, what: Poison) -> Result<Effects, Failure> {
@@ -25,6 +27,7 @@ pub fn poison(key: &str, what: Poison) -> Result<Effects, Failure> {
         Poison::Number => put_text(key, "1e400000"),
         Poison::Surrogate => put_text(key, r#""\ud800""#),
         Poison::Depth => put_text(key, &("[".repeat(100_000) + &"]".repeat(100_000))),
+        Poison::Bomb => put_text(key, &format!("[{}0]", "1e9990,".repeat(100_000))),
     }
 }
 

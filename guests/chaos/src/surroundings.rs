@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -62,5 +63,6 @@ pub fn print(text: &str) -> Value {
     println!("stdout: {text}");
     eprintln!("stderr: {text}");
     print!("unfinished: {text}");
-    json!({ "text": text })
+    // Without a line's end it stays in the guest's buffer, which nothing flushes after the call.
+    json!({ "text": text, "flushed": std::io::stdout().flush().is_ok() })
 }

@@ -51,7 +51,7 @@ fn it_schedules_and_cancels() -> Result<(), Failure> {
     let mut host = TestHost::<Chaos>::new();
     assert_effects(
         &host.handle(told_to("a", json!({"do": "schedule", "name": "x", "after": 10})))?,
-        r#"send chaos.events.a.schedule {"name":"x"} [after 10 ms, named x]"#,
+        r#"send chaos.events.a.schedule {"name":"x"} [after 10 ms, as x]"#,
     );
     assert!(host.scheduled("x").is_some());
     assert_effects(&host.handle(told_to("a", json!({"do": "cancel", "name": "x"})))?, "cancel x");

@@ -24,7 +24,9 @@
 //! impl Handler for Jars {
 //!     fn describe() -> Description {
 //!         Description::new("jars", env!("CARGO_PKG_VERSION"))
-//!             .subscribe(Subscription::to("jars.*.deposit").key_from_subject(1).read_ahead("jars"))
+//!             .subscribe(
+//!                 Subscription::to("jars.*.deposit").key_from_subject(1).read_ahead("jars"),
+//!             )
 //!             .collection("jars")
 //!             .publish("jars.events.>")
 //!     }
@@ -97,7 +99,6 @@ pub trait Handler {
     ///
     /// # Errors
     /// [`Failure::Reject`] where the message can never be handled, [`Failure::Retry`] where the
-    /// state is not ready for it yet. Nothing is committed then. A panic parks the message as dead
-    /// until another version of the handler is dropped in.
+    /// state is not ready for it yet. Nothing is committed then. A panic parks the message as dead.
     fn handle(message: Message) -> Result<Effects, Failure>;
 }

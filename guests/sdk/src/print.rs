@@ -60,7 +60,7 @@ impl Outgoing {
             how.push(format!("expires after {milliseconds} ms"));
         }
         if let Some(name) = &self.schedule_name {
-            how.push(format!("named {name}"));
+            how.push(format!("as {name}"));
         }
         how.extend(self.headers.iter().map(|header| format!("{}: {}", header.name, header.value)));
         how

@@ -1,8 +1,8 @@
 //! Settings of this handler, from `[handlers.<name>.settings]` of the host's config. They are
 //! strings by name, and not there yet when the handler describes itself.
 //!
-//! A setting that cannot be used is a mistake of the operator and not of the message: it is a retry,
-//! so that the message goes through once the config is right.
+//! A setting that cannot be used is a mistake of the operator and not of the message: it is a
+//! retry, so that the message goes through once the config is right.
 
 use std::fmt::Display;
 use std::str::FromStr;

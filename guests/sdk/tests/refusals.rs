@@ -53,7 +53,15 @@ fn bad_descriptions() {
         documents::get::<u64>("c", "k").map(|_| described()).expect("a document"),
         |_, _| Ok(())
     );
-    let cases: [(fn(), &str); 6] = [
+    handler!(
+        FarToken,
+        described().subscribe(Subscription::to("a.*").key_from_subject(2)),
+        |_, _| Ok(())
+    );
+    handler!(Api, described().publish("$JS.API.>"), |_, _| Ok(()));
+    let cases: [(fn(), &str); 8] = [
+        (|| drop(TestHost::<FarToken>::new()), "'a.*' is token 2, which it does not have"),
+        (|| drop(TestHost::<Api>::new()), "subject '$JS.API.>' belongs to NATS itself"),
         (|| drop(TestHost::<NoName>::new()), "name 'No Name' must be"),
         (|| drop(TestHost::<Deaf>::new()), "it has no subscription"),
         (|| drop(TestHost::<Twice>::new()), "subscriptions 'in' and '>' overlap"),

@@ -2,7 +2,9 @@
 //! sentence that names the offending value.
 
 use super::{names, subject};
-use crate::{Delivery, Description, Document, Effects, KeySource, Mutation, Outgoing};
+use crate::{
+    Delivery, Description, Document, Effects, KeySource, Mutation, Outgoing, Subscription,
+};
 
 const EFFECTS: usize = 10_000;
 const EFFECTS_SIZE: usize = 8 << 20;
@@ -12,6 +14,9 @@ const PAYLOAD_SIZE: usize = 1 << 20;
 /// Checks what a handler says of itself.
 pub fn check_description(description: &Description) -> Result<(), String> {
     names::check_name(&description.name, &['-', '_'])?;
+    if description.version.is_empty() {
+        return Err("it has no version; env!(\"CARGO_PKG_VERSION\") is a good one".to_owned());
+    }
     if description.subscriptions.is_empty() {
         return Err("it has no subscription; add .subscribe(…) to its description".to_owned());
     }
@@ -20,10 +25,12 @@ pub fn check_description(description: &Description) -> Result<(), String> {
     }
     for filter in &description.publishes {
         subject::check_filter(filter)?;
+        check_not_reserved(filter)?;
     }
     for (n, subscription) in description.subscriptions.iter().enumerate() {
         let filter = &subscription.subject;
         subject::check_filter(filter)?;
+        check_key_source(subscription)?;
         let earlier = &description.subscriptions[..n];
         if let Some(other) = earlier.iter().find(|s| subject::overlap(&s.subject, filter)) {
             return Err(format!("subscriptions '{}' and '{filter}' overlap", other.subject));
@@ -40,6 +47,31 @@ pub fn check_description(description: &Description) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Subjects that begin with `$` are commands to the server, save those of key-value buckets.
+fn check_not_reserved(subject: &str) -> Result<(), String> {
+    if subject.starts_with('$') && !subject.starts_with("$KV.") {
+        return Err(format!("subject '{subject}' belongs to NATS itself"));
+    }
+    Ok(())
+}
+
+fn check_key_source(
+    Subscription { subject: filter, key, .. }: &Subscription,
+) -> Result<(), String> {
+    match key {
+        KeySource::SubjectToken(n)
+            if !filter.ends_with('>') && *n as usize >= filter.split('.').count() =>
+        {
+            Err(format!("the key of subscription '{filter}' is token {n}, which it does not have"))
+        }
+        KeySource::PayloadField(pointer) if !pointer.starts_with('/') => Err(format!(
+            "the key of subscription '{filter}' is payload field '{pointer}'; a JSON Pointer \
+             begins with '/', such as /account"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Checks what a handler returned.
@@ -112,6 +144,7 @@ fn has_nul(value: &serde_json::Value) -> bool {
 
 fn check_message(description: &Description, message: &Outgoing) -> Result<usize, String> {
     subject::check(&message.subject)?;
+    check_not_reserved(&message.subject)?;
     if !description.publishes.iter().any(|filter| subject::matches(filter, &message.subject)) {
         return Err(format!(
             "no declared subject covers it ({}); add .publish(\"{}\") to the description",
@@ -133,7 +166,9 @@ fn check_message(description: &Description, message: &Outgoing) -> Result<usize,
     if message.delivery == Delivery::Transient && (waits || message.schedule_name.is_some()) {
         return Err("a transient message takes no due time, expiry or schedule name".to_owned());
     }
-    message.schedule_name.as_deref().map_or(Ok(()), check_schedule_name)?;
+    // The host ignores the name of a message without a due time.
+    let name = message.schedule_name.as_deref().filter(|_| message.due.is_some());
+    name.map_or(Ok(()), check_schedule_name)?;
     Ok(message.payload.len())
 }
 
