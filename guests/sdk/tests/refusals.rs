@@ -147,10 +147,13 @@ fn keys_come_from_where_the_subscription_says() -> Result<(), Failure> {
         described()
             .subscribe(Subscription::to("h").key_from_header("Account"))
             .subscribe(Subscription::to("p").key_from_payload("/account")),
-        |message, effects| effects.put("c", message.key()?, &message.id).map(drop)
+        |message, effects| {
+            assert!(message.headers.is_sorted_by_key(|header| header.name.clone()));
+            effects.put("c", message.key()?, &message.id).map(drop)
+        }
     );
     let mut host = TestHost::<Echo>::new();
-    host.handle(message("h").header("Account", "a").id("m-1"))?;
+    host.handle(message("h").id("m-1").header("Account", "a"))?;
     host.handle(
         message("p").bytes(r#"{"account":7}"#).header("ce-source", "/s").header("ce-id", "2"),
     )?;

@@ -64,10 +64,12 @@ impl Incoming {
         self
     }
 
-    /// Routes it as the host does.
-    pub(super) fn arrive(self, to: &Description, sequence: u64) -> Result<Message, String> {
+    /// Routes it as the host does. Headers arrive sorted by name; lines of one name keep their
+    /// order.
+    pub(super) fn arrive(mut self, to: &Description, sequence: u64) -> Result<Message, String> {
         subject::check(&self.subject)?;
         self.headers.iter().try_for_each(names::check_header)?;
+        self.headers.sort_by(|a, b| a.name.cmp(&b.name));
         let subscription = to
             .subscriptions
             .iter()
