@@ -8,3 +8,4 @@
 
 pub mod model;
 pub mod sandbox;
+pub mod servers;

@@ -1,1 +1,4 @@
-//! What the tests share.
+//! What the tests, the demo and the benchmark stand on: private servers, the real program as a
+//! child process, and clients that look from outside.
+
+pub mod programs;
