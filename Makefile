@@ -31,10 +31,12 @@ test: guests host ## Run all tests, against real servers that they start themsel
 	cargo test -p tribox -p tribox-tests
 	cargo test $(GUEST_PACKAGES) -p tribox-guest
 
-lint: setup ## Check formatting, and clippy with warnings as errors
+lint: setup ## Check formatting, clippy with warnings as errors, and cargo deny where it is installed
 	cargo fmt --all --check
 	cargo clippy -p tribox -p tribox-tests --all-targets -- -D warnings
 	cargo clippy $(GUEST_PACKAGES) -p tribox-guest --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	else echo "cargo deny is not installed: skipped"; fi
 
 fmt: ## Format all Rust sources
 	cargo fmt --all
