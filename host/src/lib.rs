@@ -10,6 +10,7 @@ pub mod lane;
 pub mod model;
 pub mod relay;
 pub mod sandbox;
+pub mod servers;
 pub mod store;
 pub mod stream;
 pub mod telemetry;
