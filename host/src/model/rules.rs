@@ -3,6 +3,22 @@
 
 use super::{Description, Effects, Limits};
 
+/// Bytes of a document's key.
+pub const MAX_KEY: usize = 1024;
+
+/// A value as errors show it.
+pub fn shorten(text: &str) -> String {
+    shorten_to(text, 80)
+}
+
+/// The text, cut after `limit` bytes at the most.
+pub fn shorten_to(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(limit)])
+}
+
 /// Checks what a component says of itself.
 ///
 /// # Errors
