@@ -6,5 +6,7 @@
 //! words all of them share and does no I/O. docs/ARCHITECTURE.md says who may import whom; a test
 //! holds it.
 
+pub mod cli;
 pub mod model;
+pub mod plugins;
 pub mod sandbox;

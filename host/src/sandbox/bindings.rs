@@ -109,10 +109,6 @@ impl From<types::Subscription> for model::Subscription {
 
 impl From<model::Document> for types::Document {
     fn from(document: model::Document) -> Self {
-        types::Document {
-            collection: document.collection,
-            key: document.key,
-            body: document.body,
-        }
+        types::Document { collection: document.collection, key: document.key, body: document.body }
     }
 }

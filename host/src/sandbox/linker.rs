@@ -1,8 +1,8 @@
 //! What a component may import: the contract, settings and a deterministic WASI 0.2. Anything else
 //! is refused by name, before any of its code runs.
 
-use wasmtime::component::{HasSelf, Linker};
 use wasmtime::Engine;
+use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::p2::bindings::{cli, clocks, random};
 
 use super::bindings::Plugin;

@@ -147,8 +147,8 @@ fn describe(sandbox: &Arc<Inner>, pre: &PluginPre<State>) -> Result<Description,
     let limits = Limits::default();
     let origin = Origin { handler: "describe".into(), message_id: "".into() };
     let state = State::new(origin, 0, None, Arc::new(BTreeMap::new()), &limits);
-    let mut run = Run::start(sandbox, state, &limits)
-        .map_err(|unreadable| Problem::Sandbox(unreadable.0))?;
+    let mut run =
+        Run::start(sandbox, state, &limits).map_err(|unreadable| Problem::Sandbox(unreadable.0))?;
     let plugin = match pre.instantiate(&mut run.store) {
         Ok(plugin) => plugin,
         Err(error) if is_forced(&error, &run.store) => return Err(forced(&mut run, &error)),

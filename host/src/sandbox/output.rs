@@ -76,6 +76,9 @@ impl Output {
             .map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })
             .collect();
         partial.clear();
+        if line.is_empty() {
+            return;
+        }
         self.lines += 1;
         self.bytes += line.len();
         if self.lines <= MAX_LINES && self.bytes <= MAX_BYTES {
@@ -181,8 +184,8 @@ mod tests {
         for _ in 0..100 {
             output.write(Stream::Stderr, &[b'x'; 100_000]);
         }
-        assert_eq!(output.bytes, 10_000_000);
         let tail = output.finish();
         assert!(tail.len() <= TAIL && tail.iter().all(|line| line.len() <= MAX_LINE));
+        assert_eq!(output.bytes, 10_000_000);
     }
 }

@@ -108,7 +108,9 @@ impl State {
 
     /// What happens when the epoch deadline of a call is reached: it goes on as long as the time
     /// that was not spent waiting for documents is within the limit.
-    pub(super) fn on_epoch(context: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    pub(super) fn on_epoch(
+        context: StoreContextMut<'_, State>,
+    ) -> wasmtime::Result<UpdateDeadline> {
         let state = context.data();
         let used = state.started.elapsed().saturating_sub(state.waited);
         match state.deadline.checked_sub(used) {

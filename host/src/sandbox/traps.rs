@@ -21,73 +21,84 @@ pub(super) fn classify(
     state: &mut State,
     limits: &Limits,
 ) -> Result<Failure, Unreadable> {
-    let stderr = state.finish_output();
-    let failure = |trap, detail: String| Failure::Trap { trap, detail: for_people(&detail) };
-    match error.downcast_ref::<Stop>() {
-        Some(Stop::Unreadable(unreadable)) => return Err(unreadable.clone()),
-        Some(Stop::Contract(text)) => return Ok(failure(Trap::Contract, text.clone())),
-        Some(Stop::Deadline) => {
-            return Ok(failure(
-                Trap::Deadline,
-                format!("the guest ran longer than {:?}{}", limits.deadline, backtrace(error)),
-            ));
-        }
-        None => {}
+    let said = last_words(&state.finish_output());
+    let failure = |trap, text: &str| {
+        Ok(Failure::Trap { trap, detail: for_people(&format!("{text}{}", backtrace(error))) })
+    };
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return match stop {
+            Stop::Unreadable(unreadable) => Err(unreadable.clone()),
+            Stop::Contract(text) => failure(Trap::Contract, text),
+            Stop::Deadline => {
+                let deadline = limits.deadline;
+                failure(Trap::Deadline, &format!("the guest ran longer than {deadline:?}"))
+            }
+        };
     }
-    if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Err(Unreadable(format!("the sandbox has no free instance: {error:#}")));
     }
     let trap = error.downcast_ref::<wasmtime::Trap>();
     if trap == Some(&wasmtime::Trap::OutOfFuel) {
-        let text = format!("the guest used all of its {} units of fuel", limits.fuel);
-        return Ok(failure(Trap::Fuel, text + &backtrace(error)));
+        let fuel = limits.fuel;
+        return failure(Trap::Fuel, &format!("the guest used all of its {fuel} units of fuel"));
     }
-    let said = last_words(&stderr);
     if let Some(refused) = state.memory.refused() {
-        return Ok(failure(Trap::Memory, format!("{refused}{said}{}", backtrace(error))));
+        return failure(Trap::Memory, &with_words(refused, &said));
     }
-    if let Some(I32Exit(status)) = error.downcast_ref() {
-        return Ok(failure(Trap::Panic, format!("the guest exited with status {status}{said}")));
+    if error.is::<I32Exit>() {
+        return failure(Trap::Panic, &with_words("the guest called exit", &said));
     }
     match trap {
-        Some(trap) => {
-            let text = if said.is_empty() { trap.to_string() } else { said + " (" + &trap.to_string() + ")" };
-            let text = text.trim_start_matches(": ").to_owned();
-            Ok(failure(Trap::Panic, text + &backtrace(error)))
-        }
+        Some(trap) if said.is_empty() => failure(Trap::Panic, &trap.to_string()),
+        Some(trap) => failure(Trap::Panic, &format!("{said} ({trap})")),
+        None if handed_too_much(error) => Ok(Failure::InvalidEffects(format!(
+            "the guest hands over more than fits at once; effects may have {} bytes in all",
+            limits.effects_size
+        ))),
         // Neither a trap of WebAssembly nor one of ours: the guest broke the rules of the
-        // component model, or handed over more than fits.
+        // component model, or of WASI.
         None => {
-            let text = format!("the call broke off: {}{said}", error.root_cause());
-            Ok(failure(Trap::Contract, text + &backtrace(error)))
+            let text = format!("the call broke off: {}", error.root_cause());
+            failure(Trap::Contract, &with_words(&text, &said))
         }
     }
 }
 
-/// The end of stderr without what says nothing, as `: first line | second line`.
-fn last_words(stderr: &[String]) -> String {
-    let noise = |line: &&String| !line.is_empty() && !line.starts_with("note: run with `RUST_BACK");
-    let lines: Vec<&str> = stderr.iter().filter(noise).map(String::as_str).collect();
-    // A Rust panic begins at a line of its own; what stands before it is not part of it.
-    let start = lines.iter().rposition(|line| line.contains("panicked at"));
-    let lines = &lines[start.unwrap_or(lines.len().saturating_sub(4))..];
-    if lines.is_empty() { String::new() } else { format!(": {}", lines.join(" | ")) }
+/// Whether lifting what the guest handed over was stopped. wasmtime keeps the type of this error
+/// to itself; a test holds that its text is this.
+fn handed_too_much(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted")
 }
 
-/// The functions the guest was in, innermost first, as ` in a < b < c`.
+fn with_words(text: &str, said: &str) -> String {
+    if said.is_empty() { text.to_owned() } else { format!("{text}: {said}") }
+}
+
+/// The end of stderr without what says nothing, as `first line | second line`.
+fn last_words(stderr: &[String]) -> String {
+    let says = |line: &&str| !line.is_empty() && !line.starts_with("note: run with `RUST_BACK");
+    let lines: Vec<&str> = stderr.iter().map(String::as_str).filter(says).collect();
+    // A Rust panic begins at a line of its own; what stands before it is not part of it.
+    let start = lines.iter().rposition(|line| line.contains("panicked at"));
+    lines[start.unwrap_or(lines.len().saturating_sub(4))..].join(" | ")
+}
+
+/// The functions the guest was in, innermost first, as `; in a < b < c`.
 fn backtrace(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
     let names = backtrace.frames().iter().map(|frame| match frame.func_name() {
-        Some(name) => name.to_owned(),
+        Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
         None => format!("function {}", frame.func_index()),
     });
-    let machinery = |name: &String| {
-        ["std::panicking", "core::panicking", "rust_panic", "__rust", "abort", "std::process"]
-            .iter()
-            .any(|prefix| name.trim_start_matches(['_', '<']).starts_with(prefix))
-    };
-    let names: Vec<String> = names.skip_while(machinery).take(FRAMES).collect();
-    if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }
+    let names: Vec<String> = names.skip_while(|n| is_machinery(n)).take(FRAMES).collect();
+    if names.is_empty() { String::new() } else { format!("; in {}", names.join(" < ")) }
+}
+
+/// Functions between a panic and the line that caused it, which say nothing about the guest.
+fn is_machinery(name: &str) -> bool {
+    let starts = ["std::", "core::", "alloc::", "__rust", "abort", "rust_"];
+    starts.iter().any(|start| name.trim_start_matches(['_', '<']).starts_with(start))
 }
 
 /// Text of a guest as it can be stored and shown: so long and no longer, and without NUL, which
@@ -108,8 +119,8 @@ mod tests {
         let mut all = lines.to_vec();
         all.push(noise);
         let words = last_words(&all);
-        assert_eq!(words, ": thread '<unnamed>' panicked at src/lib.rs:7:5: | no such lane");
+        assert_eq!(words, "thread '<unnamed>' panicked at src/lib.rs:7:5: | no such lane");
         assert_eq!(last_words(&[]), "");
-        assert_eq!(last_words(&["oh no".into()]), ": oh no");
+        assert_eq!(last_words(&["oh no".into()]), "oh no");
     }
 }

@@ -44,8 +44,7 @@ fn check_length(what: &str, length: usize) -> Result<(), String> {
 }
 
 fn is_word(text: &str, others: &[u8]) -> bool {
-    let allowed =
-        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || others.contains(&b);
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || others.contains(&b);
     (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(allowed)
 }
 
@@ -235,7 +234,9 @@ mod tests {
     #[test]
     fn subscriptions() {
         refused("no subscription", |d| d.subscriptions.clear());
-        refused("subscription 3: subject filter 'a b'", |d| d.subscriptions[3].subject = "a b".into());
+        refused("subscription 3: subject filter 'a b'", |d| {
+            d.subscriptions[3].subject = "a b".into()
+        });
         refused("subscriptions 0 ('accounts.*.debit') and 3 ('accounts.7.>')", |d| {
             d.subscriptions[3].subject = "accounts.7.>".into();
         });

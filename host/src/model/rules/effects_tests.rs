@@ -62,7 +62,10 @@ fn valid_effects_pass() {
 
 #[test]
 fn mutations() {
-    refused("mutation 0 (document \"k\" of collection \"other\") is outside", put("other", "k", "1"));
+    refused(
+        "mutation 0 (document \"k\" of collection \"other\") is outside",
+        put("other", "k", "1"),
+    );
     refused("a key of 0 bytes", put("accounts", "", "1"));
     refused("a key of 1025 bytes", put("accounts", &"k".repeat(1025), "1"));
     refused("without NUL", put("accounts", "a\0b", "1"));

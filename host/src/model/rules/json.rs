@@ -27,9 +27,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
             b'[' | b'{' => {
                 depth += 1;
                 if depth > MAX_DEPTH {
-                    return Err(format!(
-                        "is nested deeper than {MAX_DEPTH} levels at byte {at}"
-                    ));
+                    return Err(format!("is nested deeper than {MAX_DEPTH} levels at byte {at}"));
                 }
             }
             b']' | b'}' => depth -= 1,
