@@ -100,6 +100,55 @@ mod tests {
     use crate::sandbox::SandboxConfig;
     use std::fs;
 
+    /// A handler named `h`, padded to be another file.
+    fn handler(padding: &str) -> Vec<u8> {
+        let text = include_str!("../sandbox/tests_handler.wat")
+            .replace(";;DESCRIBE", "i32.const 1024")
+            .replace(";;HANDLE", "i32.const 2048")
+            .replace("h1in", &format!("h1in{padding}"));
+        wat::parse_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_second_file_of_one_handler_name_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("b.wasm"), handler("b")).unwrap();
+        fs::write(place.path().join("a.wasm"), handler("a")).unwrap();
+        let directory = PluginDirectory::open(place.path()).unwrap();
+        let sandbox = Sandbox::new(SandboxConfig::default()).unwrap();
+        let mut catalog = Catalog::load(&directory, &sandbox).unwrap();
+        let files: Vec<_> = catalog.loaded.iter().map(|loaded| loaded.file.as_str()).collect();
+        assert_eq!(files, ["a.wasm"]);
+        let error = &catalog.refused[0].error;
+        assert!(
+            error.starts_with("b.wasm: its handler is named 'h' like that of a.wasm"),
+            "{error}"
+        );
+        // Once the first is gone the second may run.
+        catalog.remove("a.wasm").unwrap();
+        assert!(catalog.load_file(&directory, &sandbox, "b.wasm"));
+        assert!(catalog.refused.is_empty());
+    }
+
+    #[test]
+    fn a_bad_new_version_leaves_the_running_one_in_place() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("h.wasm");
+        fs::write(&file, handler("1")).unwrap();
+        let directory = PluginDirectory::open(place.path()).unwrap();
+        let sandbox = Sandbox::new(SandboxConfig::default()).unwrap();
+        let mut catalog = Catalog::load(&directory, &sandbox).unwrap();
+        let first = catalog.loaded[0].guest.digest().to_owned();
+        fs::write(&file, &handler("2")[..500]).unwrap();
+        assert!(!catalog.load_file(&directory, &sandbox, "h.wasm"));
+        assert_eq!(catalog.loaded[0].guest.digest(), first);
+        assert!(catalog.refused[0].error.starts_with("h.wasm: "));
+        fs::write(&file, handler("2")).unwrap();
+        assert!(catalog.load_file(&directory, &sandbox, "h.wasm"));
+        assert_ne!(catalog.loaded[0].guest.digest(), first);
+        assert!(catalog.refused.is_empty());
+    }
+
     #[test]
     fn each_bad_file_is_refused_by_name_and_forgotten_when_removed() {
         let place = tempfile::tempdir().unwrap();

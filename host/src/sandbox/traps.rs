@@ -91,13 +91,15 @@ fn backtrace(error: &wasmtime::Error) -> String {
         Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
         None => format!("function {}", frame.func_index()),
     });
-    let names: Vec<String> = names.skip_while(|n| is_machinery(n)).take(FRAMES).collect();
+    let mut names: Vec<String> = names.skip_while(|name| is_machinery(name)).collect();
+    names.dedup();
+    names.truncate(FRAMES);
     if names.is_empty() { String::new() } else { format!("; in {}", names.join(" < ")) }
 }
 
 /// Functions between a panic and the line that caused it, which say nothing about the guest.
 fn is_machinery(name: &str) -> bool {
-    let starts = ["std::", "core::", "alloc::", "__rust", "abort", "rust_"];
+    let starts = ["std::", "core::", "alloc::", "rust_", "rustc::", "abort", "exit", "Exit"];
     starts.iter().any(|start| name.trim_start_matches(['_', '<']).starts_with(start))
 }
 
@@ -110,6 +112,14 @@ pub(super) fn for_people(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backtrace_begins_at_the_guest() {
+        for name in ["std::process::abort", "__rustc::rust_panic", "__rust_abort", "_Exit"] {
+            assert!(is_machinery(name), "{name}");
+        }
+        assert!(!is_machinery("<accounts::Accounts as tribox_guest::Handler>::handle"));
+    }
 
     #[test]
     fn the_last_words_are_the_panic() {
