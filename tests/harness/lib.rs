@@ -1,1 +1,25 @@
-//! What the tests share.
+//! What the tests, the demo and the benchmark stand on: private servers, the real program as a
+//! child process, clients that look from outside, and a proxy that breaks connections.
+//!
+//! Start with [`Stack`]: a database, a nats-server, a plugin directory and a config file of one
+//! test's own. What it starts ends with it; [`run`] ends what is left when a test process is killed.
+//! Nothing here waits for time to pass: see [`wait_until`].
+
+mod broker;
+mod config;
+mod database;
+mod host;
+mod http;
+pub mod programs;
+mod proxy;
+mod run;
+mod stack;
+mod wait;
+
+pub use broker::{Broker, Stored};
+pub use config::Config;
+pub use host::Host;
+pub use http::{Response, get};
+pub use proxy::FaultProxy;
+pub use stack::{Stack, StackOptions};
+pub use wait::{wait_until, wait_within};

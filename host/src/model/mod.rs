@@ -5,6 +5,7 @@ pub mod description;
 pub mod documents;
 pub mod effects;
 pub mod identity;
+pub mod json;
 pub mod limits;
 pub mod message;
 pub mod rules;

@@ -1,0 +1,49 @@
+# Each target has one line of help: `make` shows them.
+
+# The guests that tests and the demo load, built as components.
+GUESTS := accounts orders items bookings baskets chaos bare
+GUEST_PACKAGES := $(addprefix -p ,$(GUESTS))
+COMPONENT_TARGET := wasm32-wasip2
+
+# Many tests start servers of their own: few at a time go faster than all at once.
+export RUST_TEST_THREADS ?= 3
+export CARGO_TERM_COLOR ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup guests host demo test lint fmt test-cargo-component clean-tools
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install what is missing: the wasm target, Postgres, nats-server, a Python environment
+	@sh scripts/setup.sh
+
+guests: setup ## Build the example handlers as components
+	cargo build --quiet --release --target $(COMPONENT_TARGET) $(GUEST_PACKAGES)
+
+host: setup ## Build tribox itself
+	cargo build -p tribox
+
+demo: guests host ## See it work: 20,000 commands, duplicates, a kill -9, and the books still balance
+	cargo run --quiet -p tribox-tests --bin demo -- $(DEMO)
+
+test: guests host ## Run all tests, against real servers that they start themselves
+	cargo test -p tribox -p tribox-tests
+	cargo test $(GUEST_PACKAGES) -p tribox-guest
+
+lint: setup ## Check formatting, clippy with warnings as errors, and cargo deny where it is installed
+	cargo fmt --all --check
+	cargo clippy -p tribox -p tribox-tests --all-targets -- -D warnings
+	cargo clippy $(GUEST_PACKAGES) -p tribox-guest --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	else echo "cargo deny is not installed: skipped"; fi
+
+fmt: ## Format all Rust sources
+	cargo fmt --all
+
+test-cargo-component: guests host ## Install cargo component (takes 12 minutes) and test guests built by it
+	sh scripts/cargo-component.sh
+	TRIBOX_REQUIRE_CARGO_COMPONENT=1 cargo test -p tribox-tests cargo_component
+
+clean-tools: ## Remove what setup put into .tools
+	rm -rf .tools

@@ -1,0 +1,132 @@
+-- The tables of tribox. docs/ARCHITECTURE.md says what each is for.
+
+CREATE TABLE tribox.nodes (
+    name     text        NOT NULL,
+    -- The fencing token: a process that takes the name over raises it, and every commit of the
+    -- former one fails from then on. It is part of the key so that FOR KEY SHARE in a commit
+    -- conflicts with a takeover and not with a heartbeat.
+    epoch    bigint      NOT NULL,
+    started  timestamptz NOT NULL DEFAULT now(),
+    seen     timestamptz NOT NULL DEFAULT now(),
+    -- Who holds the name, for people: process id and host.
+    holder   text        NOT NULL,
+    PRIMARY KEY (name, epoch),
+    UNIQUE (name)
+) WITH (fillfactor = 50);
+
+CREATE TABLE tribox.components (
+    id         integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    handler    text        NOT NULL,
+    version    text        NOT NULL,
+    digest     text        NOT NULL,
+    first_seen timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (handler, digest)
+);
+
+-- The state. A row without a body is a tombstone: the document was deleted, or a commit had to hold
+-- fast that it was not there. Versions go on over a delete, so that no stale writer passes.
+CREATE TABLE tribox.documents (
+    collection text   COLLATE "C" NOT NULL,
+    key        text   COLLATE "C" NOT NULL,
+    body       jsonb,
+    version    bigint NOT NULL,
+    -- Set on tombstones alone.
+    deleted_at timestamptz,
+    PRIMARY KEY (collection, key)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+-- Not on body: an index that looks at it would keep updates of live documents from being HOT.
+CREATE INDEX documents_deleted ON tribox.documents (deleted_at) WHERE deleted_at IS NOT NULL;
+
+CREATE TABLE tribox.inbox (
+    key        uuid        NOT NULL PRIMARY KEY,
+    handled_at timestamptz NOT NULL DEFAULT now(),
+    sequence   bigint      NOT NULL,
+    component  integer     NOT NULL
+);
+-- A turn's rows share one timestamp, so this stays small; it is what pruning walks.
+CREATE INDEX inbox_handled_at ON tribox.inbox (handled_at);
+
+-- A writer is a lane of a handler on a node; it appends to the outbox alone.
+CREATE TABLE tribox.writers (
+    id        integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    node      text    NOT NULL,
+    handler   text    NOT NULL,
+    lane      integer NOT NULL,
+    -- Everything up to here is in its stream (or was set aside as undeliverable).
+    published bigint  NOT NULL DEFAULT 0,
+    -- Everything up to here was pruned; sequences go on from here when the log is empty.
+    pruned    bigint  NOT NULL DEFAULT 0,
+    UNIQUE (node, handler, lane)
+) WITH (fillfactor = 50);
+
+CREATE TABLE tribox.outbox (
+    writer       integer     NOT NULL,
+    seq          bigint      NOT NULL,
+    committed_at timestamptz NOT NULL DEFAULT now(),
+    expires_at   timestamptz,
+    id           text        NOT NULL,
+    subject      text        NOT NULL,
+    -- As on the wire: `Name: value`, a line each.
+    headers      text        NOT NULL,
+    payload      bytea       NOT NULL,
+    PRIMARY KEY (writer, seq)
+);
+
+CREATE TABLE tribox.undelivered (
+    id        text        NOT NULL PRIMARY KEY,
+    handler   text        NOT NULL,
+    subject   text        NOT NULL,
+    headers   text        NOT NULL,
+    payload   bytea       NOT NULL,
+    reason    text        NOT NULL,
+    failed_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE tribox.scheduled (
+    id            text        NOT NULL PRIMARY KEY,
+    due_at        timestamptz NOT NULL,
+    expires_after bigint,
+    handler       text        NOT NULL,
+    name          text,
+    subject       text        NOT NULL,
+    headers       text        NOT NULL,
+    payload       bytea       NOT NULL
+);
+CREATE UNIQUE INDEX scheduled_name ON tribox.scheduled (handler, name) WHERE name IS NOT NULL;
+CREATE INDEX scheduled_due ON tribox.scheduled (due_at);
+
+CREATE TABLE tribox.parked (
+    -- Rows of one key are handled in the order of their ids.
+    id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    handler         text        NOT NULL,
+    key             text        COLLATE "C",
+    state           text        NOT NULL CHECK (state IN ('retrying', 'waiting', 'dead')),
+    attempts        integer     NOT NULL,
+    next_attempt_at timestamptz,
+    reason          text        NOT NULL,
+    error           text        NOT NULL,
+    component       integer     NOT NULL,
+    parked_at       timestamptz NOT NULL DEFAULT now(),
+    inbox_key       uuid        NOT NULL UNIQUE,
+    message_id      text        NOT NULL,
+    subject         text        NOT NULL,
+    headers         jsonb       NOT NULL,
+    payload         bytea       NOT NULL,
+    stored_at       bigint      NOT NULL
+);
+CREATE INDEX parked_held ON tribox.parked (handler, key, id) WHERE state <> 'dead';
+CREATE INDEX parked_due ON tribox.parked (handler, next_attempt_at) WHERE state = 'retrying';
+
+-- How far each lane has handled each stream. Written with the commit, so that a database that was
+-- restored to an earlier time can be told from the stream's point of view.
+CREATE TABLE tribox.consumers (
+    handler        text    NOT NULL,
+    stream         text    NOT NULL,
+    -- Unix seconds: a stream that was deleted and made anew counts from one again.
+    stream_created bigint  NOT NULL,
+    lane           integer NOT NULL,
+    -- The highest sequence this lane has handled, and the one up to which all lanes had.
+    handled        bigint  NOT NULL,
+    floor          bigint  NOT NULL,
+    PRIMARY KEY (handler, stream, stream_created, lane)
+) WITH (fillfactor = 50);

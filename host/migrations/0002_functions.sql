@@ -1,0 +1,201 @@
+-- The commit. Each function runs within the one statement of a turn, so a turn is one transaction
+-- that Postgres ends by itself: no transaction is ever held open over a round trip, and a host that
+-- is frozen holds no lock. Errors carry SQLSTATEs of our own:
+--   TB001 fenced out   TB002 a document changed   TB003 a list changed   TB004 a parked row is gone
+
+-- The inbox key of a message, as the host computes it: for looking things up by hand.
+CREATE FUNCTION tribox.inbox_key(handler text, message_id text) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT encode(substr(sha256(convert_to(handler, 'UTF8') || '\x00'::bytea
+                                || convert_to(message_id, 'UTF8')), 1, 16), 'hex')::uuid
+$$;
+
+-- What was listed is still all there is: as many live documents in each range as were seen, under a
+-- lock against those who add to the collection or take from it. That the ones seen are unchanged is
+-- held by their versions.
+CREATE FUNCTION tribox.check_lists(
+    collections text[], froms text[], afters text[], untils text[], lasts text[], counts bigint[]
+) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    found_now bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(1953655138, hashtext(c)) FROM unnest(collections) AS c;
+    FOR i IN 1 .. cardinality(collections) LOOP
+        SELECT count(*) INTO found_now FROM tribox.documents d
+         WHERE d.collection = collections[i] AND d.key >= froms[i] AND d.body IS NOT NULL
+           AND (afters[i] IS NULL OR d.key > afters[i])
+           AND (untils[i] IS NULL OR d.key < untils[i])
+           AND (lasts[i] IS NULL OR d.key <= lasts[i]);
+        IF found_now <> counts[i] THEN
+            RAISE EXCEPTION 'the list of % from % changed', collections[i], froms[i]
+                USING ERRCODE = 'TB003';
+        END IF;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION tribox.commit(
+    -- the fence
+    node_name text, node_epoch bigint,
+    -- the inbox
+    in_component integer, in_keys uuid[], in_sequences bigint[],
+    -- documents whose version is known and that are written; no body: deleted
+    up_collections text[], up_keys text[], up_versions bigint[], up_bodies text[],
+    -- documents known not to be there; no body: that is held fast by a tombstone
+    new_collections text[], new_keys text[], new_bodies text[],
+    -- documents written without having been read
+    blind_collections text[], blind_keys text[], blind_bodies text[],
+    -- collections that documents come into or go from, for the lock against lists
+    changed_collections text[],
+    -- documents read and not written
+    read_collections text[], read_keys text[], read_versions bigint[],
+    -- the outbox, and how far this writer's log was published
+    out_writer integer, out_first bigint, out_ids text[], out_subjects text[], out_headers text[],
+    out_payloads bytea[], out_expires_after bigint[], out_published bigint
+) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    touched bigint;
+BEGIN
+    PERFORM 1 FROM tribox.nodes WHERE name = node_name AND epoch = node_epoch FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'node % is no longer at epoch %', node_name, node_epoch
+            USING ERRCODE = 'TB001';
+    END IF;
+
+    INSERT INTO tribox.inbox (key, sequence, component)
+    SELECT i.key, i.sequence, in_component FROM unnest(in_keys, in_sequences) AS i (key, sequence);
+
+    IF cardinality(changed_collections) > 0 THEN
+        PERFORM pg_advisory_xact_lock_shared(1953655138, hashtext(c))
+           FROM unnest(changed_collections) AS c;
+    END IF;
+
+    IF cardinality(up_keys) > 0 THEN
+        UPDATE tribox.documents d
+           SET body = u.body::jsonb, version = d.version + 1,
+               deleted_at = CASE WHEN u.body IS NULL THEN now() END
+          FROM unnest(up_collections, up_keys, up_versions, up_bodies) AS u (c, k, v, body)
+         WHERE d.collection = u.c AND d.key = u.k AND d.version = u.v;
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(up_keys) THEN
+            RAISE EXCEPTION 'a document to be written has changed' USING ERRCODE = 'TB002';
+        END IF;
+    END IF;
+
+    IF cardinality(new_keys) > 0 THEN
+        INSERT INTO tribox.documents (collection, key, body, version, deleted_at)
+        SELECT n.c, n.k, n.body::jsonb, 1, CASE WHEN n.body IS NULL THEN now() END
+          FROM unnest(new_collections, new_keys, new_bodies) AS n (c, k, body)
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(new_keys) THEN
+            RAISE EXCEPTION 'a document that was not there has come' USING ERRCODE = 'TB002';
+        END IF;
+    END IF;
+
+    IF cardinality(blind_keys) > 0 THEN
+        INSERT INTO tribox.documents AS d (collection, key, body, version, deleted_at)
+        SELECT b.c, b.k, b.body::jsonb, 1, CASE WHEN b.body IS NULL THEN now() END
+          FROM unnest(blind_collections, blind_keys, blind_bodies) AS b (c, k, body)
+        ON CONFLICT (collection, key) DO UPDATE
+           SET body = excluded.body, version = d.version + 1, deleted_at = excluded.deleted_at;
+    END IF;
+
+    IF cardinality(read_keys) > 0 THEN
+        PERFORM 1 FROM unnest(read_collections, read_keys, read_versions) AS r (c, k, v)
+          JOIN tribox.documents d ON d.collection = r.c AND d.key = r.k AND d.version = r.v
+           FOR SHARE OF d;
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> cardinality(read_keys) THEN
+            RAISE EXCEPTION 'a document that was read has changed' USING ERRCODE = 'TB002';
+        END IF;
+    END IF;
+
+    IF cardinality(out_ids) > 0 THEN
+        INSERT INTO tribox.outbox (writer, seq, expires_at, id, subject, headers, payload)
+        SELECT out_writer, out_first + o.n - 1, now() + o.expires_after * interval '1 ms',
+               o.id, o.subject, o.headers, o.payload
+          FROM unnest(out_ids, out_subjects, out_headers, out_payloads, out_expires_after)
+               WITH ORDINALITY AS o (id, subject, headers, payload, expires_after, n);
+    END IF;
+
+    IF out_published IS NOT NULL THEN
+        UPDATE tribox.writers w SET published = out_published
+         WHERE w.id = out_writer AND w.published < out_published;
+    END IF;
+END $$;
+
+CREATE FUNCTION tribox.advance(
+    p_handler text, p_lane integer, streams text[], created bigint[], handled_to bigint[],
+    floors bigint[]
+) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO tribox.consumers AS c (handler, stream, stream_created, lane, handled, floor)
+    SELECT p_handler, u.stream, u.created, p_lane, u.handled, u.floor
+      FROM unnest(streams, created, handled_to, floors) AS u (stream, created, handled, floor)
+    ON CONFLICT (handler, stream, stream_created, lane) DO UPDATE
+       SET handled = greatest(c.handled, excluded.handled), floor = greatest(c.floor, excluded.floor)
+$$;
+
+-- Delayed messages: names taken back first (cancelled or replaced), then the new ones.
+CREATE FUNCTION tribox.schedule(
+    p_handler text, dropped_names text[],
+    ids text[], names text[], after_ms bigint[], at_ms bigint[], expire_ms bigint[],
+    subjects text[], header_lines text[], payloads bytea[]
+) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(dropped_names) > 0 THEN
+        DELETE FROM tribox.scheduled s WHERE s.handler = p_handler AND s.name = ANY (dropped_names);
+    END IF;
+    INSERT INTO tribox.scheduled
+           (id, due_at, expires_after, handler, name, subject, headers, payload)
+    SELECT u.id,
+           CASE WHEN u.at_ms IS NULL THEN now() + u.after_ms * interval '1 ms'
+                ELSE to_timestamp(u.at_ms / 1000.0) END,
+           u.expire_ms, p_handler, u.name, u.subject, u.headers, u.payload
+      FROM unnest(ids, names, after_ms, at_ms, expire_ms, subjects, header_lines, payloads)
+           AS u (id, name, after_ms, at_ms, expire_ms, subject, headers, payload);
+END $$;
+
+-- Messages set aside. They are in the inbox as well: a duplicate of one is a duplicate.
+CREATE FUNCTION tribox.park(
+    p_handler text, p_component integer, keys text[], states text[], tries integer[],
+    retry_ms bigint[], reasons text[], errors text[], inbox_keys uuid[], ids text[],
+    subjects text[], header_lists text[], payloads bytea[], stored bigint[]
+) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO tribox.parked (handler, key, state, attempts, next_attempt_at, reason, error,
+           component, inbox_key, message_id, subject, headers, payload, stored_at)
+    SELECT p_handler, u.key, u.state, u.tries, now() + u.retry_ms * interval '1 ms', u.reason,
+           u.error, p_component, u.inbox_key, u.id, u.subject, u.headers::jsonb, u.payload, u.stored
+      FROM unnest(keys, states, tries, retry_ms, reasons, errors, inbox_keys, ids, subjects,
+                  header_lists, payloads, stored)
+           AS u (key, state, tries, retry_ms, reason, error, inbox_key, id, subject, headers,
+                 payload, stored)
+$$;
+
+-- What came of messages that had been set aside: handled ones go, the others stay with a new state.
+CREATE FUNCTION tribox.repark(
+    p_component integer, handled_ids bigint[], ids bigint[], states text[], tries integer[],
+    retry_ms bigint[], reasons text[], errors text[]
+) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    touched bigint;
+    updated bigint;
+BEGIN
+    DELETE FROM tribox.parked p WHERE p.id = ANY (handled_ids) AND p.state <> 'dead';
+    GET DIAGNOSTICS touched = ROW_COUNT;
+    UPDATE tribox.parked p
+       SET state = u.state, attempts = u.tries, reason = u.reason, error = u.error,
+           next_attempt_at = now() + u.retry_ms * interval '1 ms', component = p_component
+      FROM unnest(ids, states, tries, retry_ms, reasons, errors)
+           AS u (id, state, tries, retry_ms, reason, error)
+     WHERE p.id = u.id AND p.state <> 'dead';
+    GET DIAGNOSTICS updated = ROW_COUNT;
+    IF touched + updated <> cardinality(handled_ids) + cardinality(ids) THEN
+        RAISE EXCEPTION 'a parked message was changed by somebody else' USING ERRCODE = 'TB004';
+    END IF;
+END $$;

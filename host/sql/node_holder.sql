@@ -1,0 +1,2 @@
+-- $1 name
+SELECT holder FROM tribox.nodes WHERE name = $1

@@ -1,0 +1,2 @@
+-- $1 node
+SELECT id FROM tribox.writers WHERE node = $1

@@ -1,0 +1,155 @@
+//! The pure part of a turn: every message in order against the documents as the earlier ones left
+//! them. No I/O but the reads of the snapshot.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::batch::{Batch, Member, Origin, Whole};
+use super::policy::Policy;
+use super::ports::{Handler, ParkedState, Parking};
+use super::snapshot::Snapshot;
+use crate::model::{Documents, Effects, Failure, InboxKey, Unreadable, Verdict};
+
+/// What becomes of a message of a turn.
+#[derive(Debug)]
+pub enum Fate {
+    /// It was handled before.
+    Duplicate,
+    /// These are its effects; the mutations are in the snapshot.
+    Handled(Effects),
+    /// It is set aside.
+    Parked(Parking),
+    /// It stays as it is, behind an earlier one of its key that failed.
+    Untouched,
+}
+
+/// A turn that was handled and not yet committed.
+pub struct Handled {
+    /// One for each member, in order.
+    pub fates: Vec<Fate>,
+    pub snapshot: Arc<Mutex<Snapshot>>,
+    /// Keys whose message failed and is tried again later: they are held.
+    pub failed: HashSet<String>,
+    /// Keys that are free after this turn.
+    pub released: HashSet<String>,
+}
+
+/// Handles the messages of a turn.
+///
+/// # Errors
+/// The state could not be read; nothing happened.
+pub fn handle(
+    handler: &dyn Handler,
+    policy: &Policy,
+    held: &HashSet<String>,
+    batch: &Batch,
+    known: &HashSet<InboxKey>,
+    snapshot: Snapshot,
+) -> Result<Handled, Unreadable> {
+    let snapshot = Arc::new(Mutex::new(snapshot));
+    let mut turn = Pass {
+        handler,
+        policy,
+        held,
+        taken_up: &batch.taken_up,
+        known,
+        seen: HashSet::with_capacity(batch.members.len()),
+        failed: HashSet::new(),
+        snapshot: Arc::clone(&snapshot),
+    };
+    let mut fates = Vec::with_capacity(batch.members.len());
+    for member in &batch.members {
+        fates.push(turn.fate(member)?);
+    }
+    let released = batch.taken_up.iter().filter(|(key, whole)| {
+        **whole == Whole::All && !turn.failed.contains(key.as_str())
+    });
+    let released = released.map(|(key, _)| key.clone()).collect();
+    let failed = turn.failed;
+    Ok(Handled { fates, snapshot, failed, released })
+}
+
+/// One pass over the messages of a turn.
+struct Pass<'a> {
+    handler: &'a dyn Handler,
+    policy: &'a Policy,
+    held: &'a HashSet<String>,
+    taken_up: &'a HashMap<String, Whole>,
+    known: &'a HashSet<InboxKey>,
+    seen: HashSet<InboxKey>,
+    /// Keys whose message failed in this turn and is tried again later.
+    failed: HashSet<String>,
+    snapshot: Arc<Mutex<Snapshot>>,
+}
+
+impl Pass<'_> {
+    fn fate(&mut self, member: &Member) -> Result<Fate, Unreadable> {
+        let message = member.message();
+        let key = message.key.as_deref();
+        match &member.origin {
+            Origin::Stream(delivery) => {
+                if self.known.contains(&member.inbox_key) || !self.seen.insert(member.inbox_key) {
+                    return Ok(Fate::Duplicate);
+                }
+                if let Some(why) = &delivery.unroutable {
+                    return Ok(self.failed(member, &Failure::NoKey(why.clone())));
+                }
+                if key.is_some_and(|key| self.must_wait(key)) {
+                    return Ok(Fate::Parked(waiting()));
+                }
+            }
+            Origin::Parked(_) => {
+                if key.is_some_and(|key| self.failed.contains(key)) {
+                    return Ok(Fate::Untouched);
+                }
+            }
+        }
+        if let Some(why) = &member.refused {
+            return Ok(self.failed(member, &Failure::Refused(why.clone())));
+        }
+        let documents: Arc<Mutex<dyn Documents>> = Arc::clone(&self.snapshot) as _;
+        match self.handler.call(message, documents).verdict? {
+            Verdict::Failed(failure) => Ok(self.failed(member, &failure)),
+            Verdict::Effects(effects) => {
+                let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+                let applied = snapshot.apply(&effects.mutations);
+                drop(snapshot);
+                match applied {
+                    Ok(()) => Ok(Fate::Handled(effects)),
+                    Err(why) => Ok(self.failed(member, &Failure::InvalidEffects(why))),
+                }
+            }
+        }
+    }
+
+    /// Whether a message that arrived waits behind an earlier one of its key.
+    fn must_wait(&self, key: &str) -> bool {
+        if self.failed.contains(key) {
+            return true;
+        }
+        self.held.contains(key) && self.taken_up.get(key) != Some(&Whole::All)
+    }
+
+    fn failed(&mut self, member: &Member, failure: &Failure) -> Fate {
+        let attempt = member.attempts() + 1;
+        let parking = self.policy.decide(failure, attempt, member.inbox_key);
+        let message = member.message();
+        if parking.state == ParkedState::Retrying
+            && let Some(key) = &message.key
+        {
+            self.failed.insert(key.clone());
+        }
+        Fate::Parked(parking)
+    }
+}
+
+/// How a message is parked behind an earlier one of its key.
+fn waiting() -> Parking {
+    Parking {
+        state: ParkedState::Waiting,
+        attempts: 0,
+        retry_after: None,
+        reason: "waiting",
+        error: String::new(),
+    }
+}

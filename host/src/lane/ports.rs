@@ -1,0 +1,402 @@
+//! What a lane needs of the world: a store, a way to settle deliveries and a way out. Only traits
+//! and plain data, so that the same lane runs against Postgres and JetStream and in a simulation.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::model::{Call, Description, Documents, InboxKey, Message, Unreadable};
+
+/// A handler as a lane calls it. Pure: all it does is in what it returns.
+pub trait Handler: Send + Sync + 'static {
+    fn description(&self) -> &Description;
+
+    /// Runs the handler on one message. May block the thread for reads.
+    fn call(&self, message: &Message, documents: Arc<Mutex<dyn Documents>>) -> Call;
+}
+
+/// A handler and the row of `components` that names its build.
+#[derive(Clone)]
+pub struct Loaded {
+    pub handler: Arc<dyn Handler>,
+    pub component: i32,
+}
+
+/// One stream as one handler consumes it: which of its messages are in hand and which are done.
+#[derive(Debug)]
+pub struct Source {
+    pub stream: String,
+    /// Unix seconds: tells a stream from a later one of the same name.
+    pub created: i64,
+    /// Everything up to here was handled.
+    floor: AtomicU64,
+    /// Its messages have keys: this process alone consumes it, in order and without gaps, and the
+    /// floor means something. Otherwise others may have in hand what is below any floor.
+    ordered: bool,
+    in_hand: Mutex<VecDeque<InHand>>,
+}
+
+#[derive(Debug)]
+struct InHand {
+    sequence: u64,
+    done: bool,
+    since: Instant,
+    reply: String,
+}
+
+/// What to do with a message that the stream delivered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It was not seen before: handle it.
+    New,
+    /// It is being handled right now: drop this copy.
+    InHand,
+    /// It was handled: acknowledge it again.
+    Done,
+}
+
+impl Source {
+    pub fn new(stream: String, created: i64, floor: u64, ordered: bool) -> Self {
+        let in_hand = Mutex::new(VecDeque::new());
+        let floor = AtomicU64::new(if ordered { floor } else { 0 });
+        Source { stream, created, floor, ordered, in_hand }
+    }
+
+    /// Notes that everything up to `floor` was handled, by an earlier process.
+    pub fn advance(&self, floor: u64) {
+        if self.ordered {
+            self.floor.fetch_max(floor, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes a delivered message in hand, unless it is there already.
+    pub fn admit(&self, sequence: u64, reply: &str, now: Instant) -> Admission {
+        if sequence <= self.floor() {
+            return Admission::Done;
+        }
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        match in_hand.binary_search_by_key(&sequence, |m| m.sequence) {
+            Ok(at) if in_hand[at].done => Admission::Done,
+            Ok(at) => {
+                in_hand[at].reply = reply.to_owned();
+                Admission::InHand
+            }
+            Err(at) => {
+                let reply = reply.to_owned();
+                in_hand.insert(at, InHand { sequence, done: false, since: now, reply });
+                Admission::New
+            }
+        }
+    }
+
+    /// Marks messages as handled and moves the floor past what is handled without a gap.
+    pub fn done(&self, sequences: impl IntoIterator<Item = u64>) {
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        for sequence in sequences {
+            if let Ok(at) = in_hand.binary_search_by_key(&sequence, |m| m.sequence) {
+                in_hand[at].done = true;
+                if !self.ordered {
+                    in_hand.remove(at);
+                }
+            }
+        }
+        while in_hand.front().is_some_and(|m| m.done) {
+            if let Some(message) = in_hand.pop_front() {
+                self.floor.fetch_max(message.sequence, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Everything up to this sequence was handled.
+    pub fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    /// How many messages are in hand or wait for an earlier one to be done.
+    pub fn in_hand(&self) -> usize {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Reply subjects of messages that have been in hand since before `since` and are not done; their
+    /// clock is set to `now`.
+    pub fn overdue(&self, since: Instant, now: Instant) -> Vec<String> {
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut replies = Vec::new();
+        for message in in_hand.iter_mut().filter(|m| !m.done && m.since < since) {
+            message.since = now;
+            replies.push(message.reply.clone());
+        }
+        replies
+    }
+}
+
+/// A message that arrived for a lane.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub message: Message,
+    /// Why it cannot be handled, found while routing it: it lacks its key.
+    pub unroutable: Option<String>,
+    pub source: Arc<Source>,
+    pub sequence: u64,
+    /// Where an acknowledgement goes.
+    pub reply: String,
+    /// It was delivered before, so the inbox may have it.
+    pub redelivered: bool,
+}
+
+/// A document's state as the store has it. Version 0: there is no row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub collection: String,
+    pub key: String,
+    pub version: i64,
+    pub body: Option<Arc<str>>,
+}
+
+/// Blocking reads of what was not read ahead.
+pub trait Reader: Send + Sync {
+    /// # Errors
+    /// The store cannot be reached.
+    fn document(&self, collection: &str, key: &str) -> Result<Option<Row>, Unreadable>;
+
+    /// Live documents, in byte order of their keys.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    fn list(&self, range: &ListRange, limit: i64) -> Result<Vec<Row>, Unreadable>;
+}
+
+/// A range of keys of a collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListRange {
+    pub collection: String,
+    /// The first key of the range.
+    pub from: String,
+    /// The first key past the range.
+    pub until: Option<String>,
+    /// Keys up to and including this one are left out.
+    pub after: Option<String>,
+}
+
+/// What a turn wants to know before handling.
+#[derive(Debug, Default)]
+pub struct Load {
+    pub inbox: Vec<InboxKey>,
+    pub documents: Vec<(String, String)>,
+}
+
+/// What the store answered. Documents that are not there are missing.
+#[derive(Debug, Default)]
+pub struct LoadedState {
+    pub handled: Vec<InboxKey>,
+    pub documents: Vec<Row>,
+}
+
+/// A message to publish, as the outbox has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub seq: i64,
+    pub id: String,
+    pub subject: String,
+    /// `Name: value` lines.
+    pub headers: String,
+    pub payload: Bytes,
+    /// Milliseconds after the commit after which it is dropped.
+    pub expires_after: Option<i64>,
+}
+
+/// A message to publish later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scheduled {
+    pub id: String,
+    pub name: Option<String>,
+    pub due: crate::model::Due,
+    pub expires_after: Option<i64>,
+    pub subject: String,
+    pub headers: String,
+    pub payload: Bytes,
+}
+
+/// Where a parked message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParkedState {
+    Retrying,
+    Waiting,
+    Dead,
+}
+
+/// Why and how a message is set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parking {
+    pub state: ParkedState,
+    pub attempts: i32,
+    /// Milliseconds until the next attempt.
+    pub retry_after: Option<i64>,
+    pub reason: &'static str,
+    pub error: String,
+}
+
+/// A message that was set aside, taken up again.
+#[derive(Debug, Clone)]
+pub struct ParkedMessage {
+    pub id: i64,
+    pub attempts: i32,
+    /// Its time has come, or it waits behind an earlier one.
+    pub due: bool,
+    pub inbox_key: InboxKey,
+    pub message: Message,
+}
+
+/// A parked message whose time has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueParked {
+    pub id: i64,
+    pub key: Option<String>,
+}
+
+/// How far a stream was handled by a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    pub stream: String,
+    pub created: i64,
+    pub handled: i64,
+    pub floor: i64,
+}
+
+/// A list that handling a message depended on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListGuard {
+    pub range: ListRange,
+    /// The last key that was seen, where the list was cut by its limit.
+    pub last: Option<String>,
+    pub count: i64,
+}
+
+/// All that a turn writes, in one transaction.
+#[derive(Debug, Default)]
+pub struct Commit {
+    pub handler: String,
+    pub lane: i32,
+    pub component: i32,
+    pub inbox: Vec<(InboxKey, i64)>,
+    /// Documents with their expected version and new body; `None` deletes.
+    pub updates: Vec<Row>,
+    /// Documents that must not have a row yet. `None`: that fact alone is held fast.
+    pub creates: Vec<Row>,
+    /// Documents written whatever is there.
+    pub blind: Vec<Row>,
+    /// Documents that must still have this version.
+    pub reads: Vec<Row>,
+    pub lists: Vec<ListGuard>,
+    /// Collections that documents come into or go from.
+    pub changed: Vec<String>,
+    pub writer: i32,
+    pub entries: Vec<Entry>,
+    /// How far the writer's log was published.
+    pub published: Option<i64>,
+    pub positions: Vec<Position>,
+    /// Schedule names taken back: cancelled or replaced.
+    pub dropped_names: Vec<String>,
+    pub scheduled: Vec<Scheduled>,
+    pub parked: Vec<(InboxKey, Message, Parking)>,
+    /// Parked messages that were handled.
+    pub unparked: Vec<i64>,
+    pub reparked: Vec<(i64, Parking)>,
+}
+
+/// Why a commit did not take place.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    /// A message is in the inbox already: run the turn again with a look at the inbox.
+    #[error("a message was handled already")]
+    Duplicate,
+    /// Something that was read has changed: run the turn again.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// Another process has taken over; nothing can be committed here any more.
+    #[error("fenced out: {0}")]
+    Fenced(String),
+    /// Postgres refuses what is to be written; some message of the turn is the cause.
+    #[error("refused by Postgres: {0}")]
+    Data(String),
+    /// The outcome is unknown or nothing was done: the store cannot be used now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The store cannot be used now.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreAway(pub String);
+
+/// Where a writer's log stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogState {
+    pub last: i64,
+    pub published: i64,
+}
+
+/// The state of all handlers: Postgres.
+pub trait Store: Send + Sync + 'static {
+    fn load(&self, wanted: &Load) -> impl Future<Output = Result<LoadedState, StoreAway>> + Send;
+
+    fn commit(&self, commit: &Commit) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// Blocking reads for guests.
+    fn reader(&self) -> Arc<dyn Reader>;
+
+    /// Where a log stands, asked after a commit of unknown outcome.
+    fn log_state(&self, writer: i32) -> impl Future<Output = Result<LogState, StoreAway>> + Send;
+
+    /// Keys of a handler that have messages waiting in order.
+    fn held_keys(
+        &self,
+        handler: &str,
+    ) -> impl Future<Output = Result<Vec<String>, StoreAway>> + Send;
+
+    /// The parked messages of a key from `first` on, in order; without a key, that one.
+    fn parked_messages(
+        &self,
+        handler: &str,
+        due: &DueParked,
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<ParkedMessage>, StoreAway>> + Send;
+}
+
+/// Tells the stream what was handled.
+pub trait Settle: Send + Sync + 'static {
+    /// Acknowledges deliveries. Called after their commit and never before.
+    fn settle(&self, deliveries: &[Delivery]) -> impl Future<Output = ()> + Send;
+}
+
+/// Takes what was committed to be published.
+pub trait Outlet: Send + Sync + 'static {
+    /// A hint that these entries now stand in the log; the log itself is the truth.
+    fn committed(&self, writer: i32, entries: Vec<Entry>);
+
+    /// The log may have entries that nobody announced: a commit of unknown outcome.
+    fn look_again(&self, writer: i32);
+
+    /// Messages over core NATS, once and without a promise.
+    fn transient(&self, entries: Vec<Entry>);
+
+    /// Some delayed message was committed.
+    fn scheduled(&self);
+
+    /// Waits while too much is unpublished.
+    fn room(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A lane's own log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub writer: i32,
+    /// The sequence of the last committed entry.
+    pub last: i64,
+    /// How far it was published; the relay moves it.
+    pub published: Arc<AtomicI64>,
+}

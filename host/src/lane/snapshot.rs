@@ -1,0 +1,351 @@
+//! The documents of a turn as its messages see them: what the store had, with what earlier messages of
+//! the turn have written over it. It remembers what was read, so that the commit can check it.
+
+use std::sync::Arc;
+
+use super::map::DocumentMap;
+use super::ports::{ListGuard, ListRange, Reader, Row};
+use crate::model::{Document, Documents, Mutation, Unreadable, json};
+
+/// The overlay of one turn.
+pub struct Snapshot {
+    documents: DocumentMap<Entry>,
+    lists: Vec<ListGuard>,
+    reader: Arc<dyn Reader>,
+    /// Two reads of one document differed: the turn cannot be committed and is run again.
+    torn: bool,
+}
+
+/// One document in a turn.
+#[derive(Debug, Clone)]
+struct Entry {
+    base: Base,
+    body: Option<Arc<str>>,
+    read: bool,
+    written: bool,
+}
+
+/// What is known of the row that the store has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Base {
+    /// Its version, 0 for no row, and whether it had a body.
+    Version { version: i64, live: bool },
+    /// Nothing: it is written without having been read.
+    Unknown,
+}
+
+/// What a turn needs the commit to write and to check.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub updates: Vec<Row>,
+    pub creates: Vec<Row>,
+    pub blind: Vec<Row>,
+    pub reads: Vec<Row>,
+    pub lists: Vec<ListGuard>,
+    pub changed: Vec<String>,
+}
+
+impl Snapshot {
+    pub fn new(reader: Arc<dyn Reader>) -> Self {
+        Snapshot { documents: DocumentMap::default(), lists: Vec::new(), reader, torn: false }
+    }
+
+    /// Puts in what was read ahead.
+    pub fn preload(&mut self, row: &Row) {
+        self.documents.insert(&row.collection, &row.key, Entry::of(row));
+    }
+
+    pub fn has(&self, collection: &str, key: &str) -> bool {
+        self.documents.get(collection, key).is_some()
+    }
+
+    /// Whether the turn saw two states of one document and has to be run again.
+    pub fn torn(&self) -> bool {
+        self.torn
+    }
+
+    /// Lays the mutations of a handled message over the documents.
+    ///
+    /// # Errors
+    /// A body that `jsonb` cannot hold; nothing is changed then.
+    pub fn apply(&mut self, mutations: &[Mutation]) -> Result<(), String> {
+        let mut bodies = Vec::with_capacity(mutations.len());
+        for mutation in mutations {
+            bodies.push(match mutation {
+                Mutation::Put(d) => Some(Arc::<str>::from(json::canonical(&d.body).map_err(
+                    |why| format!("document {}/{} is not storable JSON: {why}", d.collection, d.key),
+                )?)),
+                Mutation::Delete { .. } => None,
+            });
+        }
+        for (mutation, body) in mutations.iter().zip(bodies) {
+            let (collection, key) = mutation.target();
+            match self.documents.get_mut(collection, key) {
+                Some(entry) => {
+                    entry.body = body;
+                    entry.written = true;
+                }
+                None => {
+                    let entry = Entry { base: Base::Unknown, body, read: false, written: true };
+                    self.documents.insert(collection, key, entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be written and checked, in one order for all turns, so that they lock alike.
+    pub fn changes(&self) -> Changes {
+        let mut changes = Changes { lists: self.lists.clone(), ..Changes::default() };
+        for (collection, key, entry) in self.documents.iter() {
+            let row = |version, body: &Option<Arc<str>>| Row {
+                collection: collection.to_owned(),
+                key: key.to_owned(),
+                version,
+                body: body.clone(),
+            };
+            let mut comes_or_goes = false;
+            match entry.base {
+                Base::Unknown => {
+                    comes_or_goes = true;
+                    changes.blind.push(row(0, &entry.body));
+                }
+                Base::Version { version: 0, .. } if entry.written || entry.read => {
+                    comes_or_goes = entry.body.is_some();
+                    changes.creates.push(row(0, &entry.body));
+                }
+                Base::Version { version, live } if entry.written => {
+                    comes_or_goes = live != entry.body.is_some();
+                    changes.updates.push(row(version, &entry.body));
+                }
+                Base::Version { version, .. } if entry.read => {
+                    changes.reads.push(row(version, &None));
+                }
+                Base::Version { .. } => {}
+            }
+            if comes_or_goes && !changes.changed.iter().any(|c| c == collection) {
+                changes.changed.push(collection.to_owned());
+            }
+        }
+        for rows in [
+            &mut changes.updates,
+            &mut changes.creates,
+            &mut changes.blind,
+            &mut changes.reads,
+        ] {
+            rows.sort_unstable_by(|a, b| (&a.collection, &a.key).cmp(&(&b.collection, &b.key)));
+        }
+        changes.changed.sort_unstable();
+        changes
+    }
+
+    /// The documents as they are after the commit of [`Self::changes`], for the cache: collection,
+    /// key, new version and body; no version where it is not known.
+    pub fn after_commit(&self) -> impl Iterator<Item = (&str, &str, Option<i64>, &Option<Arc<str>>)> {
+        self.documents.iter().map(|(collection, key, entry)| {
+            let version = match entry.base {
+                Base::Unknown => None,
+                Base::Version { version: 0, .. } if entry.written || entry.read => Some(1),
+                Base::Version { version, .. } if entry.written => Some(version + 1),
+                Base::Version { version, .. } => Some(version),
+            };
+            (collection, key, version, &entry.body)
+        })
+    }
+
+    /// Takes in a row of a list; what the turn has of the document already stays.
+    fn meet(&mut self, row: &Row) {
+        match self.documents.get_mut(&row.collection, &row.key) {
+            None => {
+                let entry = Entry { read: true, ..Entry::of(row) };
+                self.documents.insert(&row.collection, &row.key, entry);
+            }
+            Some(entry) => {
+                entry.read = true;
+                match entry.base {
+                    Base::Version { version, .. } => self.torn |= version != row.version,
+                    Base::Unknown => {
+                        entry.base = Base::Version { version: row.version, live: true };
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn of(row: &Row) -> Entry {
+        let base = Base::Version { version: row.version, live: row.body.is_some() };
+        Entry { base, body: row.body.clone(), read: false, written: false }
+    }
+}
+
+impl Documents for Snapshot {
+    fn get(&mut self, collection: &str, key: &str) -> Result<Option<String>, Unreadable> {
+        if let Some(entry) = self.documents.get_mut(collection, key) {
+            entry.read = true;
+            return Ok(entry.body.as_deref().map(str::to_owned));
+        }
+        let row = self.reader.document(collection, key)?.unwrap_or_else(|| Row {
+            collection: collection.to_owned(),
+            key: key.to_owned(),
+            version: 0,
+            body: None,
+        });
+        let entry = Entry { read: true, ..Entry::of(&row) };
+        self.documents.insert(collection, key, entry);
+        Ok(row.body.as_deref().map(str::to_owned))
+    }
+
+    fn list(
+        &mut self,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Document>, Unreadable> {
+        let range = ListRange {
+            collection: collection.to_owned(),
+            from: prefix.to_owned(),
+            until: prefix_end(prefix),
+            after: after.map(str::to_owned),
+        };
+        let within = |key: &str| {
+            key.starts_with(prefix) && range.after.as_deref().is_none_or(|after| key > after)
+        };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        // Whatever this turn has taken out of the range makes room for one row more of the store's.
+        let gone = self.documents.of(collection).filter(|(k, e)| within(k) && e.body.is_none());
+        let asked = limit.saturating_add(gone.count());
+        let rows = self.reader.list(&range, i64::try_from(asked).unwrap_or(i64::MAX))?;
+        for row in &rows {
+            self.meet(row);
+        }
+        let cut = rows.len() >= asked;
+        let last = if cut { rows.last().map(|row| row.key.clone()) } else { None };
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let mut found: Vec<Document> = self
+            .documents
+            .of(collection)
+            .filter(|(key, _)| within(key) && last.as_deref().is_none_or(|last| *key <= last))
+            .filter_map(|(key, entry)| {
+                let body = entry.body.as_deref()?.to_owned();
+                Some(Document { collection: collection.to_owned(), key: key.to_owned(), body })
+            })
+            .collect();
+        self.lists.push(ListGuard { range, last, count });
+        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        found.truncate(limit);
+        for document in &found {
+            if let Some(entry) = self.documents.get_mut(collection, &document.key) {
+                entry.read = true;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The first key past all keys with this prefix; `None` where there is none.
+pub fn prefix_end(prefix: &str) -> Option<String> {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        let next = match last {
+            '\u{d7ff}' => Some('\u{e000}'),
+            c => char::from_u32(u32::from(c) + 1),
+        };
+        if let Some(next) = next {
+            chars.push(next);
+            return Some(chars.into_iter().collect());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store with three documents; versions are 5.
+    struct Three;
+
+    impl Reader for Three {
+        fn document(&self, collection: &str, key: &str) -> Result<Option<Row>, Unreadable> {
+            Ok(rows(collection).into_iter().find(|row| row.key == key))
+        }
+
+        fn list(&self, range: &ListRange, limit: i64) -> Result<Vec<Row>, Unreadable> {
+            let mut found = rows(&range.collection);
+            found.retain(|row| {
+                row.key >= range.from
+                    && range.until.as_ref().is_none_or(|until| row.key < *until)
+                    && range.after.as_ref().is_none_or(|after| row.key > *after)
+            });
+            found.truncate(usize::try_from(limit).expect("small"));
+            Ok(found)
+        }
+    }
+
+    fn rows(collection: &str) -> Vec<Row> {
+        let row = |key: &str| Row {
+            collection: collection.to_owned(),
+            key: key.to_owned(),
+            version: 5,
+            body: Some(format!("\"{key}\"").into()),
+        };
+        vec![row("a/1"), row("a/2"), row("b/1")]
+    }
+
+    fn put(key: &str, body: &str) -> Mutation {
+        Mutation::Put(Document { collection: "c".into(), key: key.into(), body: body.into() })
+    }
+
+    fn keys(found: &[Document]) -> Vec<&str> {
+        found.iter().map(|d| d.key.as_str()).collect()
+    }
+
+    #[test]
+    fn a_list_sees_what_the_turn_has_written_and_deleted() {
+        let mut snapshot = Snapshot::new(Arc::new(Three));
+        let gone = Mutation::Delete { collection: "c".into(), key: "a/1".into() };
+        snapshot.apply(&[put("a/3", "3"), put("a/15", "15"), gone]).expect("valid");
+        let all = snapshot.list("c", "a/", None, 10).expect("readable");
+        assert_eq!(keys(&all), ["a/15", "a/2", "a/3"]);
+        let first = snapshot.list("c", "a/", None, 1).expect("readable");
+        assert_eq!(keys(&first), ["a/15"]);
+        let rest = snapshot.list("c", "a/", Some("a/15"), 10).expect("readable");
+        assert_eq!(keys(&rest), ["a/2", "a/3"]);
+    }
+
+    #[test]
+    fn what_was_read_is_checked_and_what_was_written_is_written_once() {
+        let mut snapshot = Snapshot::new(Arc::new(Three));
+        assert_eq!(snapshot.get("c", "a/1").expect("readable").as_deref(), Some("\"a/1\""));
+        assert_eq!(snapshot.get("c", "nothing").expect("readable"), None);
+        snapshot.get("c", "b/1").expect("readable");
+        snapshot.apply(&[put("a/1", "1"), put("a/1", "2"), put("new", "3")]).expect("valid");
+        let changes = snapshot.changes();
+        let names = |rows: &[Row]| rows.iter().map(|r| r.key.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&changes.updates), ["a/1"]);
+        assert_eq!(changes.updates[0].body.as_deref(), Some("2"));
+        assert_eq!(names(&changes.creates), ["nothing"]);
+        assert_eq!(names(&changes.blind), ["new"]);
+        assert_eq!(names(&changes.reads), ["b/1"]);
+        assert_eq!(changes.changed, ["c"]);
+    }
+
+    #[test]
+    fn a_bad_document_changes_nothing() {
+        let mut snapshot = Snapshot::new(Arc::new(Three));
+        let error = snapshot.apply(&[put("x", "1"), put("y", "{")]).expect_err("invalid");
+        assert!(error.contains("c/y"), "{error}");
+        assert!(snapshot.changes().blind.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_past_all_its_keys() {
+        assert_eq!(prefix_end("a/").as_deref(), Some("a0"));
+        assert_eq!(prefix_end("a\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!(prefix_end("\u{d7ff}").as_deref(), Some("\u{e000}"));
+        assert_eq!(prefix_end(""), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! What Postgres says, told apart: a conflict, data it refuses, or that it cannot be used now.
+
+use crate::lane::ports::{CommitError, StoreAway};
+
+/// Why the database cannot be used at start.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ConnectError {
+    message: String,
+    /// Waiting does not mend it.
+    pub fatal: bool,
+}
+
+impl ConnectError {
+    pub(super) fn url(why: &sqlx::Error) -> Self {
+        let message = format!(
+            "the Postgres URL cannot be read: {why}; it looks like \
+             postgres://user:password@host:5432/database (tribox.toml [postgres] url, or DATABASE_URL)"
+        );
+        ConnectError { message, fatal: true }
+    }
+
+    pub(super) fn too_old(version: i32, oldest: i32) -> Self {
+        let message = format!(
+            "Postgres {} is too old: tribox needs {} or later; upgrade the server",
+            version / 10_000,
+            oldest / 10_000
+        );
+        ConnectError { message, fatal: true }
+    }
+
+    pub(super) fn server(why: &sqlx::Error) -> Self {
+        let code = code(why);
+        let (advice, fatal) = match code.as_deref() {
+            Some("28P01" | "28000") => ("check user and password in the Postgres URL", true),
+            Some("3D000") => ("create the database, or name another one in the Postgres URL", true),
+            Some("42501") => ("the user lacks a right; see docs/OPERATING.md for those it needs", true),
+            Some("53300") => ("raise max_connections or lower [postgres] connections", false),
+            Some("57P03") => ("the server is starting", false),
+            _ => ("check that the server runs and that the Postgres URL is right", false),
+        };
+        ConnectError { message: format!("Postgres cannot be used: {why}; {advice}"), fatal }
+    }
+}
+
+/// The SQLSTATE of an error that Postgres itself reported.
+fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|e| e.code()).map(|code| code.into_owned())
+}
+
+/// An error of a statement that nobody's data can be the cause of.
+pub fn is_away(error: sqlx::Error) -> StoreAway {
+    StoreAway(error.to_string())
+}
+
+/// An error of a commit.
+pub(super) fn of_commit(error: &sqlx::Error) -> CommitError {
+    let text = error.to_string();
+    let Some(database) = error.as_database_error() else {
+        return CommitError::Unavailable(text);
+    };
+    let constraint = database.constraint().unwrap_or_default();
+    match database.code().as_deref() {
+        Some("TB001") => CommitError::Fenced(text),
+        Some("TB002" | "TB003" | "TB004" | "40001" | "40P01") => CommitError::Conflict(text),
+        Some("23505") => match constraint {
+            "inbox_pkey" | "parked_inbox_key_key" | "scheduled_pkey" => CommitError::Duplicate,
+            "scheduled_name" => CommitError::Conflict(text),
+            // The log has an entry this lane does not know: an earlier commit took place after all.
+            _ => CommitError::Unavailable(text),
+        },
+        // Data that does not fit a type, too large for a row or an index, or too deep.
+        Some(code) if code.starts_with("22") || code.starts_with("54") => CommitError::Data(text),
+        _ => CommitError::Unavailable(text),
+    }
+}

@@ -1,0 +1,166 @@
+//! Writers' logs: the outbox as the relay reads it, and the delayed messages that move into it.
+
+use bytes::Bytes;
+use sqlx::Row as _;
+
+use super::error::is_away;
+use super::read::patiently;
+use super::{Postgres, sql};
+use crate::lane::ports::{LogState, StoreAway};
+
+/// A log opened for appending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedWriter {
+    pub id: i32,
+    pub published: i64,
+    pub last: i64,
+}
+
+/// A log that has something to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    pub writer: i32,
+    pub handler: String,
+    pub published: i64,
+    pub last: i64,
+}
+
+/// An entry as it stands in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedEntry {
+    pub seq: i64,
+    pub id: String,
+    pub subject: String,
+    pub headers: String,
+    pub payload: Bytes,
+    /// Milliseconds since the Unix epoch, by the clock of Postgres.
+    pub committed_at: i64,
+    pub expires_at: Option<i64>,
+}
+
+impl Postgres {
+    /// Opens the log of a lane of this node, making it where it is new.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn open_writer(&self, handler: &str, lane: i32) -> Result<OpenedWriter, StoreAway> {
+        let query =
+            sqlx::query(sql!("open_writer")).bind(&self.node.name).bind(handler).bind(lane);
+        let row = patiently(query.fetch_one(&self.pool)).await?;
+        let opened = || {
+            Ok(OpenedWriter {
+                id: row.try_get(0)?,
+                published: row.try_get(1)?,
+                last: row.try_get(2)?,
+            })
+        };
+        opened().map_err(is_away)
+    }
+
+    /// Where a log stands.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn writer_state(&self, writer: i32) -> Result<LogState, StoreAway> {
+        let query = sqlx::query(sql!("writer_state")).bind(writer);
+        let row = patiently(query.fetch_one(&self.pool)).await?;
+        let state = || Ok(LogState { published: row.try_get(0)?, last: row.try_get(1)? });
+        state().map_err(is_away)
+    }
+
+    /// The logs of this node that have something to publish.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn backlogs(&self) -> Result<Vec<Backlog>, StoreAway> {
+        let query = sqlx::query(sql!("unpublished_writers")).bind(&self.node.name);
+        let rows = patiently(query.fetch_all(&self.pool)).await?;
+        let backlog = |row: &sqlx::postgres::PgRow| {
+            Ok(Backlog {
+                writer: row.try_get(0)?,
+                handler: row.try_get(1)?,
+                published: row.try_get(2)?,
+                last: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(backlog).collect::<Result<_, sqlx::Error>>().map_err(is_away)
+    }
+
+    /// Entries of a log after `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn read_log(
+        &self,
+        writer: i32,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<LoggedEntry>, StoreAway> {
+        let query = sqlx::query(sql!("read_log")).bind(writer).bind(after).bind(limit);
+        let rows = patiently(query.fetch_all(&self.pool)).await?;
+        let entry = |row: &sqlx::postgres::PgRow| {
+            Ok(LoggedEntry {
+                seq: row.try_get(0)?,
+                id: row.try_get(1)?,
+                subject: row.try_get(2)?,
+                headers: row.try_get(3)?,
+                payload: row.try_get::<Vec<u8>, _>(4)?.into(),
+                committed_at: row.try_get(5)?,
+                expires_at: row.try_get(6)?,
+            })
+        };
+        rows.iter().map(entry).collect::<Result<_, sqlx::Error>>().map_err(is_away)
+    }
+
+    /// Writes down how far logs were published: (writer, sequence).
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn advance_cursors(&self, cursors: &[(i32, i64)]) -> Result<(), StoreAway> {
+        let (writers, sequences): (Vec<i32>, Vec<i64>) = cursors.iter().copied().unzip();
+        let query = sqlx::query(sql!("advance_cursors")).bind(writers).bind(sequences);
+        patiently(query.execute(&self.pool)).await.map(drop)
+    }
+
+    /// Sets an entry aside that no stream takes.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn set_undelivered(
+        &self,
+        writer: i32,
+        seq: i64,
+        reason: &str,
+    ) -> Result<(), StoreAway> {
+        let query = sqlx::query(sql!("set_undelivered")).bind(writer).bind(seq).bind(reason);
+        patiently(query.execute(&self.pool)).await.map(drop)
+    }
+
+    /// Moves delayed messages that are due into the log of `writer`, from sequence `first` on;
+    /// returns how many. Nothing moves where another process has taken the node's name.
+    ///
+    /// # Errors
+    /// The database cannot be used, or the outcome is unknown.
+    pub async fn release_due(
+        &self,
+        writer: i32,
+        first: i64,
+        limit: i64,
+    ) -> Result<i64, StoreAway> {
+        let query = sqlx::query_scalar(sql!("release_due"))
+            .bind(&self.node.name)
+            .bind(self.node.epoch)
+            .bind(writer)
+            .bind(first)
+            .bind(limit);
+        patiently(query.fetch_one(&self.pool)).await
+    }
+
+    /// Milliseconds until the next delayed message is due; `None` where there is none.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn next_due(&self) -> Result<Option<i64>, StoreAway> {
+        patiently(sqlx::query_scalar(sql!("next_due")).fetch_one(&self.pool)).await
+    }
+}

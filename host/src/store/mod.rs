@@ -1,0 +1,112 @@
+//! Postgres: the only room that speaks SQL. Every statement stands in host/sql in a file of its own
+//! and is one transaction by itself; nothing here opens a transaction over a round trip, and nothing
+//! rests on the state of a session, so that it works behind a pooler.
+
+mod arrays;
+mod commit;
+mod error;
+mod log;
+mod migrate;
+mod nodes;
+mod parked;
+mod prune;
+mod read;
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+pub use self::error::ConnectError;
+pub use self::log::{Backlog, LoggedEntry, OpenedWriter};
+pub use self::migrate::{MIGRATIONS, Migration, migrate, pending, print as print_migrations};
+pub use self::nodes::{Node, register};
+
+/// How long a statement may take before the host takes the database for unreachable.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The oldest supported Postgres, as `server_version_num`.
+const OLDEST: i32 = 150_000;
+
+/// The statements, by name, as a test prepares them.
+pub const STATEMENTS: &[(&str, &str)] = &[
+    ("advance_cursors", include_str!("../../sql/advance_cursors.sql")),
+    ("commit", include_str!("../../sql/commit.sql")),
+    ("commit_advance", include_str!("../../sql/commit_advance.sql")),
+    ("commit_lists", include_str!("../../sql/commit_lists.sql")),
+    ("commit_park", include_str!("../../sql/commit_park.sql")),
+    ("commit_repark", include_str!("../../sql/commit_repark.sql")),
+    ("commit_schedule", include_str!("../../sql/commit_schedule.sql")),
+    ("heartbeat", include_str!("../../sql/heartbeat.sql")),
+    ("held_keys", include_str!("../../sql/held_keys.sql")),
+    ("list_documents", include_str!("../../sql/list_documents.sql")),
+    ("load", include_str!("../../sql/load.sql")),
+    ("next_due", include_str!("../../sql/next_due.sql")),
+    ("node_holder", include_str!("../../sql/node_holder.sql")),
+    ("open_writer", include_str!("../../sql/open_writer.sql")),
+    ("parked_due", include_str!("../../sql/parked_due.sql")),
+    ("parked_messages", include_str!("../../sql/parked_messages.sql")),
+    ("positions", include_str!("../../sql/positions.sql")),
+    ("prune_inbox", include_str!("../../sql/prune_inbox.sql")),
+    ("prune_outbox", include_str!("../../sql/prune_outbox.sql")),
+    ("prune_tombstones", include_str!("../../sql/prune_tombstones.sql")),
+    ("read_document", include_str!("../../sql/read_document.sql")),
+    ("read_log", include_str!("../../sql/read_log.sql")),
+    ("register_component", include_str!("../../sql/register_component.sql")),
+    ("register_node", include_str!("../../sql/register_node.sql")),
+    ("release_due", include_str!("../../sql/release_due.sql")),
+    ("set_undelivered", include_str!("../../sql/set_undelivered.sql")),
+    ("unpublished_writers", include_str!("../../sql/unpublished_writers.sql")),
+    ("writer_ids", include_str!("../../sql/writer_ids.sql")),
+    ("writer_state", include_str!("../../sql/writer_state.sql")),
+];
+
+/// A statement of [`STATEMENTS`].
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!("../../sql/", $name, ".sql"))
+    };
+}
+use sql;
+
+/// The state of all handlers.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    pool: PgPool,
+    node: Node,
+}
+
+/// Connections to the database.
+///
+/// # Errors
+/// The URL is wrong, or the server cannot be reached, refuses, or is too old. `ConnectError::fatal`
+/// tells what waiting does not mend.
+pub async fn connect(url: &str, connections: u32) -> Result<PgPool, ConnectError> {
+    let options: PgConnectOptions = url.parse().map_err(|why| ConnectError::url(&why))?;
+    let options = options.application_name("tribox");
+    let pool = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        // A broken connection shows in the statement that meets it, which is then repeated.
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(|why| ConnectError::server(&why))?;
+    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::integer")
+        .fetch_one(&pool)
+        .await
+        .map_err(|why| ConnectError::server(&why))?;
+    if version < OLDEST {
+        return Err(ConnectError::too_old(version, OLDEST));
+    }
+    Ok(pool)
+}
+
+impl Postgres {
+    pub fn new(pool: PgPool, node: Node) -> Self {
+        Postgres { pool, node }
+    }
+
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+}

@@ -1,0 +1,79 @@
+//! Nodes and the builds of handlers they run, and how far streams were handled.
+
+use sqlx::{PgPool, Row as _};
+
+use super::error::is_away;
+use super::read::patiently;
+use super::{Postgres, sql};
+use crate::lane::ports::StoreAway;
+
+/// This process as the database knows it. Every commit checks that it still holds the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    pub name: String,
+    /// The fencing token.
+    pub epoch: i64,
+}
+
+/// Takes a node name, over from whoever has it: the former holder can commit nothing more.
+///
+/// # Errors
+/// The database cannot be used.
+pub async fn register(pool: &PgPool, name: &str, holder: &str) -> Result<Node, StoreAway> {
+    let query = sqlx::query_scalar(sql!("register_node")).bind(name).bind(holder);
+    let epoch: i64 = patiently(query.fetch_one(pool)).await?;
+    Ok(Node { name: name.to_owned(), epoch })
+}
+
+impl Postgres {
+    /// Tells that this node lives. False: another process has taken the name.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn heartbeat(&self) -> Result<bool, StoreAway> {
+        let query = sqlx::query(sql!("heartbeat")).bind(&self.node.name).bind(self.node.epoch);
+        let done = patiently(query.execute(&self.pool)).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Who holds this node's name now, for people.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn holder(&self) -> Result<String, StoreAway> {
+        let query = sqlx::query_scalar(sql!("node_holder")).bind(&self.node.name);
+        patiently(query.fetch_one(&self.pool)).await
+    }
+
+    /// The id of a build of a handler, which its inbox rows carry.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn register_component(
+        &self,
+        handler: &str,
+        version: &str,
+        digest: &str,
+    ) -> Result<i32, StoreAway> {
+        let query =
+            sqlx::query_scalar(sql!("register_component")).bind(handler).bind(version).bind(digest);
+        patiently(query.fetch_one(&self.pool)).await
+    }
+
+    /// How far a stream was handled: the highest sequence, and the one up to which all were.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn position(
+        &self,
+        handler: &str,
+        stream: &str,
+        created: i64,
+    ) -> Result<Option<(i64, i64)>, StoreAway> {
+        let query = sqlx::query(sql!("positions")).bind(handler).bind(stream).bind(created);
+        let row = patiently(query.fetch_one(&self.pool)).await?;
+        let handled: Option<i64> = row.try_get(0).map_err(is_away)?;
+        let floor: Option<i64> = row.try_get(1).map_err(is_away)?;
+        Ok(handled.zip(floor))
+    }
+}

@@ -1,0 +1,41 @@
+//! Which parts of the world can be used now. A change of state is logged once, not every attempt.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Parts that readiness depends on, by name: `postgres`, `nats`, `handler accounts`.
+pub type Part = String;
+
+/// The state of each part; a part that nobody spoke of is fine.
+#[derive(Debug, Default)]
+pub struct Health {
+    trouble: Mutex<BTreeMap<Part, String>>,
+}
+
+impl Health {
+    /// Notes that a part cannot be used, and logs it where that is news.
+    pub fn away(&self, part: &str, why: &str) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.insert(part.to_owned(), why.to_owned()).is_none() {
+            tracing::warn!(part, "{part} cannot be used, waiting for it: {why}");
+        }
+    }
+
+    /// Notes that a part can be used again, and logs it where that is news.
+    pub fn back(&self, part: &str) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.remove(part).is_some() {
+            tracing::info!(part, "{part} can be used again");
+        }
+    }
+
+    /// A part that is no longer wanted.
+    pub fn forget(&self, part: &str) {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
+    }
+
+    /// What is wrong now, by part.
+    pub fn trouble(&self) -> BTreeMap<Part, String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

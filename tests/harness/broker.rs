@@ -1,0 +1,154 @@
+//! A client of the test's nats-server: publishes, and reads streams back as an independent reader.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_nats::HeaderMap;
+use async_nats::jetstream::{
+    self,
+    consumer::{DeliverPolicy, pull},
+    publish::PublishAck,
+    stream,
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+/// A connection to one nats-server.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    pub client: async_nats::Client,
+    pub jetstream: jetstream::Context,
+}
+
+/// A message as it stands in a stream.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub sequence: u64,
+    pub subject: String,
+    /// Its `Nats-Msg-Id`.
+    pub id: Option<String>,
+    pub headers: HeaderMap,
+    pub payload: Bytes,
+}
+
+impl Stored {
+    /// The payload as JSON; null if it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.payload).unwrap_or_default()
+    }
+}
+
+impl Broker {
+    /// Connects; it goes on connecting by itself when the server goes away and comes back.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let client = async_nats::ConnectOptions::new()
+            .reconnect_delay_callback(|_| Duration::from_millis(50))
+            .connect(url)
+            .await
+            .with_context(|| format!("failed to connect to {url}"))?;
+        Ok(Broker { jetstream: jetstream::new(client.clone()), client })
+    }
+
+    /// Makes a stream of these subjects, in files, with JetStream's own defaults.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn create_stream(&self, name: &str, subjects: &[&str]) -> Result<()> {
+        let subjects = subjects.iter().map(|&subject| subject.to_owned()).collect();
+        let config = stream::Config { name: name.to_owned(), subjects, ..Default::default() };
+        self.create_stream_with(config).await
+    }
+
+    /// Makes a stream with settings of one's own.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn create_stream_with(&self, config: stream::Config) -> Result<()> {
+        let name = config.name.clone();
+        let made = self.jetstream.create_stream(config).await;
+        made.map(|_| ()).with_context(|| format!("failed to make stream {name}"))
+    }
+
+    /// Publishes under an id and waits until a stream has it.
+    ///
+    /// # Errors
+    /// No stream takes it.
+    pub async fn publish_as(
+        &self,
+        id: &str,
+        subject: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<PublishAck> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", id);
+        self.publish_with(headers, subject, payload).await
+    }
+
+    /// Publishes without an id and waits until a stream has it.
+    ///
+    /// # Errors
+    /// No stream takes it.
+    pub async fn publish(&self, subject: &str, payload: impl Into<Bytes>) -> Result<PublishAck> {
+        self.publish_with(HeaderMap::new(), subject, payload).await
+    }
+
+    /// Publishes with headers and waits until a stream has it.
+    ///
+    /// # Errors
+    /// No stream takes it.
+    pub async fn publish_with(
+        &self,
+        headers: HeaderMap,
+        subject: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<PublishAck> {
+        let (to, payload) = (subject.to_owned(), payload.into());
+        let sent = self.jetstream.publish_with_headers(to, headers, payload).await;
+        let published = async { sent?.await };
+        published.await.with_context(|| format!("failed to publish to {subject}"))
+    }
+
+    /// How many messages a stream holds.
+    ///
+    /// # Errors
+    /// There is no such stream, or no server.
+    pub async fn count(&self, stream: &str) -> Result<u64> {
+        let stream = self.jetstream.get_stream(stream).await.context(stream.to_owned())?;
+        Ok(stream.cached_info().state.messages)
+    }
+
+    /// Reads a whole stream, as it stands now, in order.
+    ///
+    /// # Errors
+    /// There is no such stream, or no server.
+    pub async fn read(&self, stream: &str) -> Result<Vec<Stored>> {
+        let handle = self.jetstream.get_stream(stream).await.context(stream.to_owned())?;
+        let state = &handle.cached_info().state;
+        let mut stored = Vec::new();
+        if state.messages == 0 {
+            return Ok(stored);
+        }
+        let config =
+            pull::OrderedConfig { deliver_policy: DeliverPolicy::All, ..Default::default() };
+        let mut messages = handle.create_consumer(config).await?.messages().await?;
+        while let Some(message) = messages.next().await {
+            let message = message.with_context(|| format!("failed to read stream {stream}"))?;
+            let sequence = message.info().map_err(anyhow::Error::from_boxed)?.stream_sequence;
+            let headers = message.headers.clone().unwrap_or_default();
+            stored.push(Stored {
+                sequence,
+                subject: message.subject.to_string(),
+                id: headers.get("Nats-Msg-Id").map(|id| id.to_string()),
+                headers,
+                payload: message.payload.clone(),
+            });
+            if sequence >= state.last_sequence {
+                break;
+            }
+        }
+        Ok(stored)
+    }
+}

@@ -1,0 +1,62 @@
+//! The programs that tests run: built by `make test` before, and fetched by scripts/setup.sh.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+/// The top of the repository.
+pub fn repository() -> &'static Path {
+    let crate_directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_directory.parent().unwrap_or(crate_directory)
+}
+
+/// Where cargo puts what it builds.
+fn target() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(named) if !named.is_empty() => repository().join(named),
+        _ => repository().join("target"),
+    }
+}
+
+/// The `tribox` program: what the environment variable TRIBOX_BIN names, or the debug build.
+///
+/// # Errors
+/// It was not built.
+pub fn tribox() -> Result<PathBuf> {
+    let program = match env::var_os("TRIBOX_BIN") {
+        Some(named) if !named.is_empty() => named.into(),
+        _ => target().join("debug/tribox"),
+    };
+    ensure!(program.is_file(), "{} is not there; run `cargo build -p tribox`", program.display());
+    Ok(program)
+}
+
+/// The component of one of our guests.
+///
+/// # Errors
+/// It was not built.
+pub fn guest(name: &str) -> Result<PathBuf> {
+    let file = target().join("wasm32-wasip2/release").join(format!("{name}.wasm"));
+    ensure!(file.is_file(), "{} is not there; run `make guests`", file.display());
+    Ok(file)
+}
+
+/// The nats-server that tests run against: what the environment variable NATS_SERVER names, or the
+/// one that scripts/setup.sh fetched.
+pub fn nats_server() -> PathBuf {
+    match env::var_os("NATS_SERVER") {
+        Some(named) if !named.is_empty() => named.into(),
+        _ => repository().join(".tools/bin/nats-server"),
+    }
+}
+
+/// The oldest nats-server that is supported.
+pub fn oldest_nats_server() -> PathBuf {
+    repository().join(".tools/nats-2.10/nats-server")
+}
+
+/// A Python with `nats-py`, for looking at tribox through somebody else's client.
+pub fn python() -> PathBuf {
+    repository().join(".tools/python/bin/python")
+}

@@ -1,0 +1,199 @@
+//! A TCP proxy that stands before a server and breaks connections the way networks do.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Forwards to one server. It ends, and cuts all connections, when it is dropped.
+#[derive(Debug)]
+pub struct FaultProxy {
+    address: SocketAddr,
+    weather: watch::Sender<Weather>,
+    _tasks: JoinSet<()>,
+}
+
+/// How the network is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Weather {
+    /// Connections are accepted.
+    open: bool,
+    /// Bytes pass; otherwise they wait, and nobody is told.
+    flowing: bool,
+    /// What each chunk of bytes waits before it is passed on, each way.
+    delay: Duration,
+    /// Connections made before it changed are gone.
+    generation: u64,
+}
+
+impl FaultProxy {
+    /// Starts in fair weather before the server on loopback port `port`.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub async fn start(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("failed to listen")?;
+        let address = listener.local_addr()?;
+        let fair = Weather { open: true, flowing: true, delay: Duration::ZERO, generation: 0 };
+        let (weather, seen) = watch::channel(fair);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listen(listener, address, port, seen));
+        Ok(FaultProxy { address, weather, _tasks: tasks })
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `url` with this proxy in place of its host and port.
+    pub fn instead_of(&self, url: &str) -> String {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let (user, rest) = rest.split_once('@').map_or(("", rest), |(user, rest)| (user, rest));
+        let path = rest.find('/').map_or("", |at| &rest[at..]);
+        let at = if user.is_empty() { "" } else { "@" };
+        format!("{scheme}://{user}{at}{}{path}", self.address)
+    }
+
+    /// Cuts all connections; new ones are accepted.
+    pub fn cut(&self) {
+        self.weather.send_modify(|weather| weather.generation += 1);
+    }
+
+    /// Cuts all connections and refuses new ones until [`Self::restore`].
+    pub fn refuse(&self) {
+        self.weather.send_modify(|weather| {
+            weather.open = false;
+            weather.generation += 1;
+        });
+    }
+
+    /// Holds back all bytes, without closing anything, until [`Self::restore`].
+    pub fn stall(&self) {
+        self.weather.send_modify(|weather| weather.flowing = false);
+    }
+
+    /// Delays all bytes, each way.
+    pub fn delay(&self, delay: Duration) {
+        self.weather.send_modify(|weather| weather.delay = delay);
+    }
+
+    /// Fair weather again; what was held back goes on.
+    pub fn restore(&self) {
+        self.weather.send_modify(|weather| {
+            weather.open = true;
+            weather.flowing = true;
+            weather.delay = Duration::ZERO;
+        });
+    }
+}
+
+async fn listen(
+    listener: TcpListener,
+    address: SocketAddr,
+    port: u16,
+    mut weather: watch::Receiver<Weather>,
+) {
+    let mut listener = Some(listener);
+    let mut connections = JoinSet::new();
+    loop {
+        let open = weather.borrow_and_update().open;
+        if !open {
+            // Without a listener the system itself refuses, as for a server that is down.
+            listener = None;
+        } else if listener.is_none() {
+            listener = TcpListener::bind(address).await.ok();
+        }
+        let accept = async {
+            match &listener {
+                Some(listener) => listener.accept().await.ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = weather.changed() => if changed.is_err() { return },
+            Some((client, _)) = accept => {
+                connections.spawn(connection(client, port, weather.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(client: TcpStream, port: u16, weather: watch::Receiver<Weather>) {
+    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+    let generation = weather.borrow().generation;
+    let mut end = weather.clone();
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (client_read, client_write) = client.into_split();
+    let (server_read, server_write) = server.into_split();
+    tokio::select! {
+        _ = end.wait_for(|now| now.generation != generation) => {}
+        () = pass(client_read, server_write, weather.clone()) => {}
+        () = pass(server_read, client_write, weather) => {}
+    }
+}
+
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut weather: watch::Receiver<Weather>,
+) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let delay = match weather.wait_for(|now| now.flowing).await {
+            Ok(now) => now.delay,
+            Err(_) => return,
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_forwards_cuts_refuses_and_restores() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let proxy = FaultProxy::start(port).await.unwrap();
+        assert!(
+            proxy
+                .instead_of("postgres://u:p@h:1/d")
+                .ends_with(&format!("u:p@{}/d", proxy.address()))
+        );
+        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+        let (mut accepted, _) = server.accept().await.unwrap();
+        client.write_all(b"ping").await.unwrap();
+        let mut four = [0; 4];
+        accepted.read_exact(&mut four).await.unwrap();
+        assert_eq!(&four, b"ping");
+
+        proxy.refuse();
+        assert!(matches!(client.read(&mut four).await, Ok(0) | Err(_)), "cut");
+        crate::wait_until("connections are refused", async || {
+            match TcpStream::connect(proxy.address()).await {
+                Ok(_) => Err("accepted".to_owned()),
+                Err(_) => Ok(()),
+            }
+        })
+        .await
+        .unwrap();
+        proxy.restore();
+        crate::wait_until("connections are accepted", async || {
+            TcpStream::connect(proxy.address()).await.map_err(|e| e.to_string())
+        })
+        .await
+        .unwrap();
+    }
+}

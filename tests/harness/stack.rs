@@ -1,0 +1,163 @@
+//! All that one test needs, its own and nobody else's.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tribox::servers::{NatsOptions, PrivateNats, PrivatePostgres};
+
+use crate::{Broker, Config, Host, database, programs, run};
+
+/// How a stack differs from the usual one.
+#[derive(Debug, Clone, Default)]
+pub struct StackOptions {
+    /// A Postgres of its own, for a test that disturbs it; otherwise a database of its own on the
+    /// one that the tests of this process share.
+    pub own_postgres: bool,
+    /// The nats-server and its settings; each stack has one of its own.
+    pub nats: NatsOptions,
+}
+
+/// A database, a nats-server, a plugin directory and a config file.
+#[derive(Debug)]
+pub struct Stack {
+    /// What is written to tribox.toml when a host is started.
+    pub config: Config,
+    /// A client of its nats-server.
+    pub broker: Broker,
+    /// Connections to its database.
+    pub pool: PgPool,
+    pub nats: PrivateNats,
+    /// Present where the stack has one of its own.
+    pub postgres: Option<PrivatePostgres>,
+    database_url: String,
+    directory: PathBuf,
+    /// Counts the hosts that were started, for their log files.
+    hosts: u32,
+}
+
+impl Stack {
+    /// A stack with the usual servers. `name` shows up in paths: the name of the test.
+    ///
+    /// # Errors
+    /// A server or program is missing or does not start.
+    pub async fn new(name: &str) -> Result<Self> {
+        Stack::with(name, StackOptions::default()).await
+    }
+
+    /// A stack with servers of one's choice.
+    ///
+    /// # Errors
+    /// A server or program is missing or does not start.
+    pub async fn with(name: &str, options: StackOptions) -> Result<Self> {
+        let directory = run::new_directory(name)?;
+        let (postgres, database_url) = if options.own_postgres {
+            let postgres = PrivatePostgres::start(&directory.join("postgres"), &[]).await?;
+            let url = postgres.url();
+            database::migrate(&url).await?;
+            (Some(postgres), url)
+        } else {
+            let unique = directory.file_name().context("no name")?.to_string_lossy();
+            (None, database::fresh(&unique).await?)
+        };
+        let mut nats_options = options.nats;
+        nats_options.program.get_or_insert_with(programs::nats_server);
+        let nats = PrivateNats::start(&directory.join("nats"), nats_options).await?;
+        let broker = Broker::connect(&nats.url()).await?;
+        let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&database_url)?;
+        std::fs::create_dir(directory.join("plugins"))?;
+        let config = Config::default();
+        let mut stack =
+            Stack { config, broker, pool, nats, postgres, database_url, directory, hosts: 0 };
+        stack.configure();
+        Ok(stack)
+    }
+
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    pub fn nats_url(&self) -> String {
+        self.nats.url()
+    }
+
+    /// A directory for files of the test's own.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub fn plugins(&self) -> PathBuf {
+        self.directory.join("plugins")
+    }
+
+    /// Drops guests into the plugin directory, each as a whole.
+    ///
+    /// # Errors
+    /// A guest was not built, or the directory is gone.
+    pub fn drop_in(&self, guests: &[&str]) -> Result<()> {
+        for guest in guests {
+            self.drop_in_file(&programs::guest(guest)?, guest)?;
+        }
+        Ok(())
+    }
+
+    /// Drops any file into the plugin directory as `<name>.wasm`, as a whole.
+    ///
+    /// # Errors
+    /// The file or the directory is not there.
+    pub fn drop_in_file(&self, file: &Path, name: &str) -> Result<()> {
+        let unfinished = self.plugins().join(format!("{name}.part"));
+        std::fs::copy(file, &unfinished).with_context(|| file.display().to_string())?;
+        std::fs::rename(&unfinished, self.plugins().join(format!("{name}.wasm")))?;
+        Ok(())
+    }
+
+    /// Writes the config file and says where it is.
+    ///
+    /// # Errors
+    /// A value has no form in TOML, or the directory is gone.
+    pub fn write_config(&self) -> Result<PathBuf> {
+        let file = self.directory.join("tribox.toml");
+        std::fs::write(&file, self.config.text()?)?;
+        Ok(file)
+    }
+
+    /// Starts a host and waits until it is ready.
+    ///
+    /// # Errors
+    /// It ends instead, or takes too long.
+    pub async fn serve(&mut self) -> Result<Host> {
+        let mut host = self.spawn()?;
+        host.ready().await?;
+        Ok(host)
+    }
+
+    /// Starts a host without waiting for it. Each has an admin port of its own.
+    ///
+    /// # Errors
+    /// The program was not built.
+    pub fn spawn(&mut self) -> Result<Host> {
+        let admin = free_address()?;
+        self.config.set("admin.listen", admin.to_string());
+        self.hosts += 1;
+        let log = self.directory.join(format!("host-{}.log", self.hosts));
+        Host::spawn(&self.write_config()?, admin, &log)
+    }
+
+    fn configure(&mut self) {
+        let plugins = self.plugins().display().to_string();
+        let cache = self.directory.join("cache").display().to_string();
+        self.config
+            .set("postgres.url", self.database_url.clone())
+            .set("nats.url", self.nats.url())
+            .set("plugins.directory", plugins)
+            .set("plugins.cache", cache);
+    }
+}
+
+fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a port")?;
+    Ok(listener.local_addr()?)
+}

@@ -1,0 +1,42 @@
+//! Waiting for something to become so, in place of sleeping and hoping.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Repeats `predicate` until it is fulfilled, for at most 30 seconds. What it fails with says how
+/// things stand; the last of these is in the error.
+///
+/// # Errors
+/// Time is up.
+pub async fn wait_until<T>(
+    what: &str,
+    predicate: impl AsyncFnMut() -> Result<T, String>,
+) -> Result<T> {
+    wait_within(PATIENCE, what, predicate).await
+}
+
+/// [`wait_until`] with a bound of one's own.
+///
+/// # Errors
+/// Time is up.
+pub async fn wait_within<T>(
+    patience: Duration,
+    what: &str,
+    mut predicate: impl AsyncFnMut() -> Result<T, String>,
+) -> Result<T> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match predicate().await {
+            Ok(value) => return Ok(value),
+            Err(state) if started.elapsed() >= patience => {
+                bail!("waited {patience:?} in vain until {what}; last seen: {state}");
+            }
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 3 / 2).min(Duration::from_millis(100));
+    }
+}
