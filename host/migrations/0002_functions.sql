@@ -199,3 +199,18 @@ BEGIN
         RAISE EXCEPTION 'a parked message was changed by somebody else' USING ERRCODE = 'TB004';
     END IF;
 END $$;
+
+-- A view of a collection for people with psql: tribox_state.accounts, say.
+CREATE FUNCTION tribox.ensure_view(collection text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF to_regclass(format('tribox_state.%I', collection)) IS NULL THEN
+        EXECUTE format(
+            'CREATE VIEW tribox_state.%I AS SELECT key, body, version FROM tribox.documents '
+            'WHERE collection = %L AND body IS NOT NULL', collection, collection);
+    END IF;
+EXCEPTION WHEN duplicate_table THEN
+    -- Another host was faster.
+    NULL;
+END $$;
+CREATE SCHEMA IF NOT EXISTS tribox_state;

@@ -74,7 +74,7 @@ impl Handler for Accounts {
             .map(|subject| Subscription::to(subject).key_from_subject(1).read_ahead("accounts"))
             .fold(Description::new("accounts", env!("CARGO_PKG_VERSION")), Description::subscribe)
             .collection("accounts")
-            .publish("accounts.events.>")
+            .publish("accounts.events.*.*")
             .publish("accounts.*.enforce-overdrawn")
     }
 

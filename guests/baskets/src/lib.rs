@@ -72,7 +72,7 @@ impl Handler for Baskets {
             .collection("baskets")
             .collection("products")
             .collection("basket_products")
-            .publish("baskets.events.>")
+            .publish("baskets.events.*.*")
             .publish("products.*.reprice")
     }
 

@@ -49,7 +49,7 @@ impl Handler for Bookings {
             .subscribe(keyed("bookings.*.request"))
             .subscribe(keyed("bookings.*.confirm"))
             .collection("bookings")
-            .publish("bookings.events.>")
+            .publish("bookings.events.*.*")
             .publish("email.send")
     }
 

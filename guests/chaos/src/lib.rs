@@ -66,7 +66,7 @@ impl Handler for Chaos {
         Description::new("chaos", env!("CARGO_PKG_VERSION"))
             .subscribe(Subscription::to("chaos.*.do").key_from_subject(1).read_ahead(COLLECTION))
             .collection(COLLECTION)
-            .publish("chaos.events.>")
+            .publish("chaos.events.*.*")
             .publish("nowhere.>")
     }
 

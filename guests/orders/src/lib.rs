@@ -42,7 +42,7 @@ impl Handler for Orders {
                 Subscription::to("orders.*.add-item").key_from_subject(1).read_ahead("orders"),
             )
             .collection("orders")
-            .publish("orders.events.>")
+            .publish("orders.events.*.*")
     }
 
     fn handle(message: Message) -> Result<Effects, Failure> {

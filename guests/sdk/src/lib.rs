@@ -28,7 +28,7 @@
 //!                 Subscription::to("jars.*.deposit").key_from_subject(1).read_ahead("jars"),
 //!             )
 //!             .collection("jars")
-//!             .publish("jars.events.>")
+//!             .publish("jars.events.*.*")
 //!     }
 //!
 //!     fn handle(message: Message) -> Result<Effects, Failure> {

@@ -74,7 +74,7 @@ mod tests {
         let failure = Failure::Retry("not yet".into());
         let pauses: Vec<Option<i64>> =
             (1..=4).map(|n| policy.decide(&failure, n, key(0)).retry_after).collect();
-        assert_eq!(pauses, [Some(1_000), Some(1_893), Some(3_712), None]);
+        assert_eq!(pauses, [Some(1_000), Some(1_928), Some(3_711), None]);
         assert_eq!(policy.decide(&failure, 4, key(0)).state, ParkedState::Dead);
         assert!(policy.decide(&failure, 3, key(255)).retry_after < Some(4_000));
     }

@@ -15,10 +15,11 @@ const MAX_DIGITS: i64 = 1_000;
 /// then bytes, the last of duplicate keys, numbers written out as `numeric` does.
 ///
 /// # Errors
-/// What is wrong and at which byte: not JSON, or JSON that `jsonb` cannot store (NUL, a lone
-/// surrogate, absurd numbers or nesting).
-pub fn canonical(text: &str) -> Result<String, String> {
-    let mut reader = Reader { text: text.as_bytes(), at: 0, out: String::with_capacity(text.len() + 16) };
+/// What is wrong and at which byte: not JSON, JSON that `jsonb` cannot store (NUL, a lone surrogate,
+/// absurd numbers or nesting), or more than `limit` bytes when written out.
+pub fn canonical(text: &str, limit: usize) -> Result<String, String> {
+    let out = String::with_capacity(text.len() + 16);
+    let mut reader = Reader { text: text.as_bytes(), at: 0, out, limit };
     reader.space();
     reader.value(0)?;
     reader.space();
@@ -32,6 +33,7 @@ struct Reader<'a> {
     text: &'a [u8],
     at: usize,
     out: String,
+    limit: usize,
 }
 
 /// A member of an object as it stands in the output.
@@ -82,6 +84,9 @@ impl<'a> Reader<'a> {
     fn value(&mut self, depth: usize) -> Result<(), String> {
         if depth > MAX_DEPTH {
             return Err(self.error(&format!("nested deeper than {MAX_DEPTH}")));
+        }
+        if self.out.len() > self.limit {
+            return Err(self.error(&format!("more than {} bytes when written out,", self.limit)));
         }
         match self.peek() {
             Some(b'{') => self.object(depth),
@@ -378,7 +383,11 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::canonical;
+    use super::canonical as limited;
+
+    fn canonical(text: &str) -> Result<String, String> {
+        limited(text, 1 << 20)
+    }
 
     #[test]
     fn text_is_written_as_jsonb_prints_it() {
@@ -412,6 +421,12 @@ mod tests {
         ] {
             assert!(canonical(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn numbers_do_not_explode() {
+        let bomb = format!("[{}1]", "1e990,".repeat(10_000));
+        assert!(canonical(&bomb).expect_err("refused").contains("1048576 bytes"));
     }
 
     #[test]

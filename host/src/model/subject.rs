@@ -27,6 +27,20 @@ pub fn overlap(a: &str, b: &str) -> bool {
     }
 }
 
+/// Whether `wide` covers every subject that `narrow` covers.
+pub fn covers(wide: &str, narrow: &str) -> bool {
+    let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (None, None) => return true,
+            (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(literal), Some(token)) if literal == token => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Says what is wrong with a subject filter, if anything.
 pub fn check_filter(filter: &str) -> Result<(), String> {
     let last = filter.split('.').count() - 1;
@@ -97,6 +111,21 @@ mod tests {
         ] {
             assert_eq!(overlap(a, b), expected, "{a} {b}");
             assert_eq!(overlap(b, a), expected, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn a_filter_covers_another_when_it_matches_all_of_it() {
+        for (wide, narrow, expected) in [
+            ("a.*", "a.b", true),
+            ("a.>", "a.*.c", true),
+            ("a.>", "a.>", true),
+            ("a.*", "a.>", false),
+            ("a.b", "a.*", false),
+            ("*.*", "a.b", true),
+            ("a.>", "a", false),
+        ] {
+            assert_eq!(covers(wide, narrow), expected, "{wide} {narrow}");
         }
     }
 

@@ -65,6 +65,12 @@ pub async fn prepare(
         .store
         .register_component(&description.name, &description.version, guest.digest())
         .await?;
+    for collection in &guest.description().collections {
+        // For people: a handler runs without its views, too.
+        if let Err(why) = shared.store.ensure_view(collection).await {
+            tracing::warn!("view tribox_state.{collection} cannot be made: {why}");
+        }
+    }
     Ok(Loaded { handler: Arc::new(Sandboxed(guest)), component })
 }
 

@@ -99,8 +99,8 @@ impl Guest {
         run.finish(verdict)
     }
 
-    fn checked(&self, effects: Effects) -> Verdict {
-        match rules::check_effects(&self.code.description, &self.limits, &effects) {
+    fn checked(&self, mut effects: Effects) -> Verdict {
+        match rules::check_effects(&self.code.description, &self.limits, &mut effects) {
             Ok(()) => Verdict::Effects(effects),
             Err(text) => Verdict::Failed(Failure::InvalidEffects(traps::for_people(&text))),
         }

@@ -1,46 +1,46 @@
 ;; The smallest handler: what wit-component would make of one that answers with fixed bytes.
 (component
   (import "tribox:handler/types@0.1.0" (instance $types
-    (type $header' (record (field "name" string) (field "value" string)))
-    (export $header "header" (type (eq $header')))
-    (type $message' (record
+    (type $header-raw (record (field "name" string) (field "value" string)))
+    (export "header" (type $header (eq $header-raw)))
+    (type $message-raw (record
       (field "id" string) (field "subject" string) (field "key" (option string))
       (field "headers" (list $header)) (field "payload" (list u8)) (field "stored-at" u64)))
-    (export "message" (type (eq $message')))
-    (type $document' (record
+    (export "message" (type (eq $message-raw)))
+    (type $document-raw (record
       (field "collection" string) (field "key" string) (field "body" string)))
-    (export $document "document" (type (eq $document')))
-    (type $document-id' (record (field "collection" string) (field "key" string)))
-    (export $document-id "document-id" (type (eq $document-id')))
-    (type $mutation' (variant (case "put" $document) (case "delete" $document-id)))
-    (export $mutation "mutation" (type (eq $mutation')))
-    (type $delivery' (enum "durable" "transient"))
-    (export $delivery "delivery" (type (eq $delivery')))
-    (type $due' (variant (case "after" u64) (case "at" u64)))
-    (export $due "due" (type (eq $due')))
-    (type $outgoing' (record
+    (export "document" (type $document (eq $document-raw)))
+    (type $document-id-raw (record (field "collection" string) (field "key" string)))
+    (export "document-id" (type $document-id (eq $document-id-raw)))
+    (type $mutation-raw (variant (case "put" $document) (case "delete" $document-id)))
+    (export "mutation" (type $mutation (eq $mutation-raw)))
+    (type $delivery-raw (enum "durable" "transient"))
+    (export "delivery" (type $delivery (eq $delivery-raw)))
+    (type $due-raw (variant (case "after" u64) (case "at" u64)))
+    (export "due" (type $due (eq $due-raw)))
+    (type $outgoing-raw (record
       (field "subject" string) (field "headers" (list $header)) (field "payload" (list u8))
       (field "delivery" $delivery) (field "due" (option $due))
       (field "expires-after" (option u64)) (field "schedule-name" (option string))))
-    (export $outgoing "outgoing" (type (eq $outgoing')))
-    (type $effects' (record
+    (export "outgoing" (type $outgoing (eq $outgoing-raw)))
+    (type $effects-raw (record
       (field "mutations" (list $mutation)) (field "messages" (list $outgoing))
       (field "cancellations" (list string))))
-    (export "effects" (type (eq $effects')))
-    (type $failure' (variant (case "reject" string) (case "retry" string)))
-    (export "failure" (type (eq $failure')))
-    (type $key-source' (variant
+    (export "effects" (type (eq $effects-raw)))
+    (type $failure-raw (variant (case "reject" string) (case "retry" string)))
+    (export "failure" (type (eq $failure-raw)))
+    (type $key-source-raw (variant
       (case "none") (case "subject-token" u32) (case "header" string)
       (case "payload-field" string)))
-    (export $key-source "key-source" (type (eq $key-source')))
-    (type $subscription' (record
+    (export "key-source" (type $key-source (eq $key-source-raw)))
+    (type $subscription-raw (record
       (field "subject" string) (field "key" $key-source) (field "read-ahead" (list string))))
-    (export $subscription "subscription" (type (eq $subscription')))
-    (type $description' (record
+    (export "subscription" (type $subscription (eq $subscription-raw)))
+    (type $description-raw (record
       (field "name" string) (field "version" string)
       (field "subscriptions" (list $subscription)) (field "collections" (list string))
       (field "publishes" (list string))))
-    (export "description" (type (eq $description')))
+    (export "description" (type (eq $description-raw)))
   ))
   (alias export $types "message" (type $message))
   (alias export $types "effects" (type $effects))

@@ -185,7 +185,7 @@ mod tests {
     fn versions_are_read_as_the_programs_print_them() {
         for (line, expected) in [
             ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some((15, 18))),
-            ("postgres (PostgreSQL) 17beta1", Some((17, 1))),
+            ("postgres (PostgreSQL) 17beta1", Some((17, 0))),
             ("postgres (PostgreSQL) 18devel", Some((18, 0))),
             ("nats-server: v2.15.1\n", Some((2, 15))),
             ("nats-server: v2.10.25-RC.1", Some((2, 10))),

@@ -36,6 +36,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("commit_park", include_str!("../../sql/commit_park.sql")),
     ("commit_repark", include_str!("../../sql/commit_repark.sql")),
     ("commit_schedule", include_str!("../../sql/commit_schedule.sql")),
+    ("ensure_view", include_str!("../../sql/ensure_view.sql")),
     ("heartbeat", include_str!("../../sql/heartbeat.sql")),
     ("held_keys", include_str!("../../sql/held_keys.sql")),
     ("list_documents", include_str!("../../sql/list_documents.sql")),

@@ -60,6 +60,15 @@ impl Postgres {
         patiently(query.fetch_one(&self.pool)).await
     }
 
+    /// Sees to it that a collection has its view, `tribox_state.<collection>`.
+    ///
+    /// # Errors
+    /// The database cannot be used, or the user may not make views.
+    pub async fn ensure_view(&self, collection: &str) -> Result<(), StoreAway> {
+        let query = sqlx::query(sql!("ensure_view")).bind(collection);
+        patiently(query.execute(&self.pool)).await.map(drop)
+    }
+
     /// How far a stream was handled: the highest sequence, and the one up to which all were.
     ///
     /// # Errors

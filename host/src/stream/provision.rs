@@ -4,7 +4,7 @@ use async_nats::jetstream::stream::{Config, StorageType};
 
 use super::{Nats, NatsError, find_streams};
 use crate::model::Description;
-use crate::model::subject::overlap;
+use crate::model::subject::{covers, overlap};
 
 /// A stream that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +26,20 @@ pub async fn plan(nats: &Nats, handlers: &[Description]) -> Result<Vec<Change>, 
         let wanted: Vec<String> = consumed.chain(&handler.publishes).cloned().collect();
         let there = find_streams(nats, &wanted).await?;
         for subject in wanted {
-            let in_stream = there.iter().any(|s| s.subjects.iter().any(|a| overlap(a, &subject)));
-            let planned = |c: &Change| c.subjects.iter().any(|a| overlap(a, &subject));
-            if in_stream || changes.iter().any(planned) {
+            let mut taken = there.iter().flat_map(|s| &s.subjects).chain(
+                changes.iter().flat_map(|change| &change.subjects),
+            );
+            if taken.clone().any(|wide| covers(wide, &subject)) {
+                continue;
+            }
+            if let Some(other) = taken.find(|other| overlap(other, &subject)) {
+                // JetStream refuses subjects that overlap; somebody has to decide.
+                let handler = &handler.name;
+                tracing::warn!(
+                    handler,
+                    "no stream is made for '{subject}': it overlaps with '{other}' of a stream, \
+                     which covers a part of it alone"
+                );
                 continue;
             }
             let stream = stream_name(&subject);

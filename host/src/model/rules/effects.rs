@@ -1,34 +1,34 @@
 //! What handling a message may do.
 
-use super::json;
 use super::{
     MAX_DELAY, MAX_KEY, MAX_SCHEDULE_NAME, MAX_SUBJECT, MAX_TIMESTAMP, is_header_name, is_reserved,
     shorten,
 };
 use crate::model::{
-    Delivery, Description, Due, Effects, Header, Limits, Mutation, Outgoing, subject,
+    Delivery, Description, Due, Effects, Header, Limits, Mutation, Outgoing, json, subject,
 };
 
-/// Checks what a call of the guest returned, against its description and the limits.
+/// Checks what a call of the guest returned, against its description and the limits, and rewrites
+/// the bodies of documents in the one form that they are kept in (see [`json::canonical`]).
 ///
 /// # Errors
 /// A sentence that names the effect by its index, its value and what is allowed.
 pub fn check_effects(
     description: &Description,
     limits: &Limits,
-    effects: &Effects,
+    effects: &mut Effects,
 ) -> Result<(), String> {
+    let size = size(effects);
     let Effects { mutations, messages, cancellations } = effects;
     let count = mutations.len() + messages.len() + cancellations.len();
     if count > limits.effects {
         return Err(format!("{count} effects; at most {} are allowed", limits.effects));
     }
-    let size = size(effects);
     if size > limits.effects_size {
         let limit = limits.effects_size;
         return Err(format!("the effects have {size} bytes in all; at most {limit} are allowed"));
     }
-    for (n, mutation) in mutations.iter().enumerate() {
+    for (n, mutation) in mutations.iter_mut().enumerate() {
         check_mutation(description, limits, mutation).map_err(|why| {
             let (collection, key) = mutation.target();
             let (collection, key) = (shorten(collection), shorten(key));
@@ -69,7 +69,7 @@ fn size(effects: &Effects) -> usize {
 fn check_mutation(
     description: &Description,
     limits: &Limits,
-    mutation: &Mutation,
+    mutation: &mut Mutation,
 ) -> Result<(), String> {
     let (collection, key) = mutation.target();
     if !description.collections.iter().any(|declared| declared == collection) {
@@ -89,8 +89,10 @@ fn check_mutation(
     if length > limit {
         return Err(format!("has a body of {length} bytes; at most {limit} are allowed"));
     }
-    json::check(&document.body)
-        .map_err(|why| format!("has a body ({:?}) that {why}", shorten(&document.body)))
+    document.body = json::canonical(&document.body, limit).map_err(|why| {
+        format!("has a body ({:?}) that is no JSON to be stored: {why}", shorten(&document.body))
+    })?;
+    Ok(())
 }
 
 fn check_message(

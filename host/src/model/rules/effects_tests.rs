@@ -45,7 +45,7 @@ fn refused(expected: &str, change: impl FnOnce(&mut Effects)) {
     let mut effects = valid();
     change(&mut effects);
     let limits = Limits::default();
-    let error = check_effects(&description(), &limits, &effects).expect_err(expected);
+    let error = check_effects(&description(), &limits, &mut effects).expect_err(expected);
     assert!(error.contains(expected), "{error:?} does not say {expected:?}");
 }
 
@@ -56,8 +56,8 @@ fn put(collection: &str, key: &str, body: &str) -> impl FnOnce(&mut Effects) {
 
 #[test]
 fn valid_effects_pass() {
-    check_effects(&description(), &Limits::default(), &valid()).unwrap();
-    check_effects(&description(), &Limits::default(), &Effects::default()).unwrap();
+    check_effects(&description(), &Limits::default(), &mut valid()).unwrap();
+    check_effects(&description(), &Limits::default(), &mut Effects::default()).unwrap();
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn mutations() {
     refused("a key of 0 bytes", put("accounts", "", "1"));
     refused("a key of 1025 bytes", put("accounts", &"k".repeat(1025), "1"));
     refused("without NUL", put("accounts", "a\0b", "1"));
-    refused("a body (\"{a}\") that is not JSON", put("accounts", "k", "{a}"));
+    refused("a body (\"{a}\") that is no JSON", put("accounts", "k", "{a}"));
     refused("\\u0000", put("accounts", "k", "\"\\u0000\""));
     refused("a body of 1048577 bytes", put("accounts", "k", &"1".repeat((1 << 20) + 1)));
     refused("mutation 1 (document \"\" of", |e| {
@@ -89,7 +89,7 @@ fn subjects() {
     narrow.publishes.pop();
     let mut effects = valid();
     effects.messages[0].subject = "orders.1".into();
-    let error = check_effects(&narrow, &Limits::default(), &effects).unwrap_err();
+    let error = check_effects(&narrow, &Limits::default(), &mut effects).unwrap_err();
     assert!(error.contains("declares to publish to, [\"events.>\"]"), "{error}");
 }
 
@@ -135,7 +135,7 @@ fn a_schedule_name_without_a_due_is_ignored() {
     let mut effects = valid();
     effects.messages[0].due = None;
     effects.messages[0].schedule_name = Some(String::new());
-    check_effects(&description(), &Limits::default(), &effects).unwrap();
+    check_effects(&description(), &Limits::default(), &mut effects).unwrap();
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! The rules that descriptions and effects must keep, as pure checks. Each error is a sentence that
-//! names the offending value and what is allowed. Effects are checked for every message, so the
-//! good path allocates nothing.
+//! names the offending value and what is allowed. Effects are checked for every message; but
+//! for rewriting documents, the good path allocates nothing.
 
 mod description;
 mod effects;
-mod json;
 
 pub use description::check_description;
 pub use effects::check_effects;
@@ -13,8 +12,8 @@ pub use effects::check_effects;
 pub const MAX_KEY: usize = 1024;
 /// Bytes of a subject or a subject filter.
 pub const MAX_SUBJECT: usize = 1024;
-/// Bytes of the names of handlers, collections and versions.
-pub const MAX_NAME: usize = 64;
+/// Bytes of the names of handlers, collections and versions: as long as names in Postgres.
+pub const MAX_NAME: usize = 63;
 /// Bytes of a schedule name.
 pub const MAX_SCHEDULE_NAME: usize = 255;
 /// Milliseconds of the longest delay and expiry: a hundred years.
