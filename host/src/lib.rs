@@ -6,9 +6,13 @@
 //! words all of them share and does no I/O. docs/ARCHITECTURE.md says who may import whom; a test
 //! holds it.
 
+pub mod cli;
 pub mod lane;
 pub mod model;
+pub mod plugins;
+pub mod relay;
 pub mod sandbox;
 pub mod servers;
 pub mod store;
+pub mod stream;
 pub mod telemetry;

@@ -34,6 +34,9 @@ pub struct Source {
     pub created: i64,
     /// Everything up to here was handled.
     floor: AtomicU64,
+    /// Its messages have keys: this process alone consumes it, in order and without gaps, and the
+    /// floor means something. Otherwise others may have in hand what is below any floor.
+    ordered: bool,
     in_hand: Mutex<VecDeque<InHand>>,
 }
 
@@ -57,9 +60,17 @@ pub enum Admission {
 }
 
 impl Source {
-    pub fn new(stream: String, created: i64, floor: u64) -> Self {
+    pub fn new(stream: String, created: i64, floor: u64, ordered: bool) -> Self {
         let in_hand = Mutex::new(VecDeque::new());
-        Source { stream, created, floor: AtomicU64::new(floor), in_hand }
+        let floor = AtomicU64::new(if ordered { floor } else { 0 });
+        Source { stream, created, floor, ordered, in_hand }
+    }
+
+    /// Notes that everything up to `floor` was handled, by an earlier process.
+    pub fn advance(&self, floor: u64) {
+        if self.ordered {
+            self.floor.fetch_max(floor, Ordering::AcqRel);
+        }
     }
 
     /// Takes a delivered message in hand, unless it is there already.
@@ -88,6 +99,9 @@ impl Source {
         for sequence in sequences {
             if let Ok(at) = in_hand.binary_search_by_key(&sequence, |m| m.sequence) {
                 in_hand[at].done = true;
+                if !self.ordered {
+                    in_hand.remove(at);
+                }
             }
         }
         while in_hand.front().is_some_and(|m| m.done) {

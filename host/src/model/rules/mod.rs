@@ -1,0 +1,47 @@
+//! The rules that descriptions and effects must keep, as pure checks. Each error is a sentence that
+//! names the offending value and what is allowed. Effects are checked for every message, so the
+//! good path allocates nothing.
+
+mod description;
+mod effects;
+mod json;
+
+pub use description::check_description;
+pub use effects::check_effects;
+
+/// Bytes of a document's key.
+pub const MAX_KEY: usize = 1024;
+/// Bytes of a subject or a subject filter.
+pub const MAX_SUBJECT: usize = 1024;
+/// Bytes of the names of handlers, collections and versions.
+pub const MAX_NAME: usize = 64;
+/// Bytes of a schedule name.
+pub const MAX_SCHEDULE_NAME: usize = 255;
+/// Milliseconds of the longest delay and expiry: a hundred years.
+pub const MAX_DELAY: u64 = 100 * 365 * 24 * 3_600_000;
+/// The last time that a message can be due at: the end of the year 9999.
+pub const MAX_TIMESTAMP: u64 = 253_402_300_799_999;
+
+/// A value as errors show it.
+pub fn shorten(text: &str) -> String {
+    shorten_to(text, 80)
+}
+
+/// The text, cut after `limit` bytes at the most.
+pub fn shorten_to(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(limit)])
+}
+
+/// Whether subjects starting like this belong to NATS itself. A message to `$JS.API…` would be a
+/// command to the server; the subjects of key-value buckets are ordinary streams.
+fn is_reserved(subject: &str) -> bool {
+    subject.starts_with('$') && !subject.starts_with("$KV.")
+}
+
+/// Whether NATS takes this as the name of a header.
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':')
+}

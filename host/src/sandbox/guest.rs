@@ -1,0 +1,166 @@
+//! A loaded handler, and the call of it: a fresh instance for each message, thrown away after it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use wasmtime::Store;
+
+use super::bindings::{self, PluginPre};
+use super::linker::Import;
+use super::state::{Access, Origin, State};
+use super::traps;
+use super::{Inner, engine};
+use crate::model::rules;
+use crate::model::{
+    Call, Description, Documents, Effects, Failure, Limits, Message, Unreadable, Verdict,
+};
+
+/// A handler that was loaded and checked. Cheap to clone; calls of it may run on many threads.
+#[derive(Clone)]
+pub struct Guest {
+    pub(super) code: Arc<Code>,
+    pub(super) settings: Arc<BTreeMap<String, String>>,
+    pub(super) limits: Arc<Limits>,
+}
+
+/// What does not depend on the host's config.
+pub(super) struct Code {
+    pub(super) sandbox: Arc<Inner>,
+    pub(super) pre: PluginPre<State>,
+    pub(super) name: Arc<str>,
+    pub(super) description: Arc<Description>,
+    pub(super) digest: String,
+    pub(super) size: usize,
+    pub(super) contract: String,
+    pub(super) imports: Vec<Import>,
+}
+
+impl Guest {
+    /// What the handler says of itself; it keeps all rules of [`rules::check_description`].
+    pub fn description(&self) -> &Arc<Description> {
+        &self.code.description
+    }
+
+    /// SHA-256 of the component, in hex: tells versions of a handler apart.
+    pub fn digest(&self) -> &str {
+        &self.code.digest
+    }
+
+    /// Bytes of the component.
+    pub fn size(&self) -> usize {
+        self.code.size
+    }
+
+    /// The version of the contract it was built against: `0.1.0`.
+    pub fn contract(&self) -> &str {
+        &self.code.contract
+    }
+
+    pub fn imports(&self) -> &[Import] {
+        &self.code.imports
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The same handler under other settings and limits.
+    pub fn configured(&self, settings: BTreeMap<String, String>, limits: Limits) -> Guest {
+        Guest {
+            code: Arc::clone(&self.code),
+            settings: Arc::new(settings),
+            limits: Arc::new(limits),
+        }
+    }
+
+    /// Handles one message. Effects in the verdict keep all rules of [`rules::check_effects`].
+    ///
+    /// It blocks: for the guest's computing, for reads of documents, and while as many calls run
+    /// as the sandbox has slots. In a tokio runtime it belongs into `block_in_place` (of a
+    /// multi-thread runtime) or `spawn_blocking`; without a runtime it works as well.
+    pub fn call(&self, message: &Message, documents: Arc<Mutex<dyn Documents>>) -> Call {
+        let origin = Origin {
+            handler: Arc::clone(&self.code.name),
+            message_id: Arc::from(message.id.as_str()),
+        };
+        let access = Access { description: Arc::clone(&self.code.description), documents };
+        let settings = Arc::clone(&self.settings);
+        let state = State::new(origin, message.stored_at, Some(access), settings, &self.limits);
+        let mut run = match Run::start(&self.code.sandbox, state, &self.limits) {
+            Ok(run) => run,
+            Err(unreadable) => return Call { verdict: Err(unreadable), fuel: 0, memory: 0 },
+        };
+        let result = run.handle(&self.code.pre, message);
+        let verdict = match result {
+            Ok(Ok(effects)) => Ok(self.checked(effects.into())),
+            Ok(Err(failure)) => Ok(Verdict::Failed(failure)),
+            Err(error) => run.classify(&error).map(Verdict::Failed),
+        };
+        run.finish(verdict)
+    }
+
+    fn checked(&self, effects: Effects) -> Verdict {
+        match rules::check_effects(&self.code.description, &self.limits, &effects) {
+            Ok(()) => Verdict::Effects(effects),
+            Err(text) => Verdict::Failed(Failure::InvalidEffects(traps::for_people(&text))),
+        }
+    }
+}
+
+/// One call: a store with its limits, in a slot of the sandbox.
+pub(super) struct Run<'a> {
+    pub(super) store: Store<State>,
+    limits: &'a Limits,
+    /// Freed after the store, whose instance takes up the place.
+    _slot: super::slots::Slot<'a>,
+}
+
+impl<'a> Run<'a> {
+    /// # Errors
+    /// The sandbox cannot set the limits; that is never the guest's doing.
+    pub(super) fn start(
+        sandbox: &'a Inner,
+        state: State,
+        limits: &'a Limits,
+    ) -> Result<Run<'a>, Unreadable> {
+        let slot = sandbox.slots.take();
+        let mut store = Store::new(&sandbox.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_fuel(limits.fuel).map_err(|error| Unreadable(format!("{error:#}")))?;
+        store.set_epoch_deadline(engine::ticks(limits.deadline));
+        store.epoch_deadline_callback(State::on_epoch);
+        // What a guest hands over at once, be it effects or a key: a list of a million references
+        // to one string would take gigabytes here.
+        store.set_hostcall_fuel(
+            limits.effects_size.saturating_mul(2).saturating_add(limits.effects * 256 + (1 << 20)),
+        );
+        Ok(Run { store, limits, _slot: slot })
+    }
+
+    fn handle(
+        &mut self,
+        pre: &PluginPre<State>,
+        message: &Message,
+    ) -> wasmtime::Result<Result<bindings::tribox::handler::types::Effects, Failure>> {
+        use bindings::tribox::handler::types::Failure as Said;
+        let plugin = pre.instantiate(&mut self.store)?;
+        let headers = bindings::headers(message);
+        let message = bindings::message(message, &headers);
+        let result = plugin.tribox_handler_handler().call_handle(&mut self.store, message)?;
+        Ok(result.map_err(|failure| match failure {
+            Said::Reject(text) => Failure::Reject(traps::for_people(&text)),
+            Said::Retry(text) => Failure::Retry(traps::for_people(&text)),
+        }))
+    }
+
+    pub(super) fn classify(&mut self, error: &wasmtime::Error) -> Result<Failure, Unreadable> {
+        traps::classify(error, self.store.data_mut(), self.limits)
+    }
+
+    fn finish(mut self, verdict: Result<Verdict, Unreadable>) -> Call {
+        self.store.data_mut().finish_output();
+        let left = self.store.get_fuel().unwrap_or_default();
+        let memory = self.store.data().memory.used();
+        Call { verdict, fuel: self.limits.fuel.saturating_sub(left), memory }
+    }
+}

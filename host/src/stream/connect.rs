@@ -1,0 +1,170 @@
+//! The connection to NATS: options, and whether the server is one that tribox can use.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, jetstream};
+
+/// How to reach NATS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NatsOptions {
+    /// Comma-separated `nats://` URLs.
+    pub url: String,
+    /// A credentials file.
+    pub credentials: Option<PathBuf>,
+    /// Certificates of authorities beyond the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// The oldest supported nats-server.
+const OLDEST: (i64, i64, i64) = (2, 10, 0);
+
+/// A connection that comes back by itself.
+#[derive(Debug, Clone)]
+pub struct Nats {
+    pub(super) client: Client,
+    pub(super) jetstream: jetstream::Context,
+}
+
+/// Why NATS cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct NatsError {
+    message: String,
+    /// Waiting does not mend it.
+    pub fatal: bool,
+}
+
+impl NatsError {
+    fn new(message: String, fatal: bool) -> Self {
+        NatsError { message, fatal }
+    }
+
+    /// A request that failed for now.
+    pub(super) fn passing(what: &str, why: &dyn std::fmt::Display) -> Self {
+        NatsError::new(format!("{what}: {why}"), false)
+    }
+}
+
+impl NatsOptions {
+    /// The URLs as the client takes them.
+    fn servers(&self) -> Result<Vec<async_nats::ServerAddr>, NatsError> {
+        let parsed = self.url.split(',').map(|url| url.trim().parse());
+        parsed.collect::<Result<Vec<_>, _>>().map_err(|why| {
+            let url = &self.url;
+            NatsError::new(
+                format!(
+                    "the NATS URL '{url}' cannot be read: {why}; it looks like \
+                     nats://host:4222 (tribox.toml [nats] url, or NATS_URL)"
+                ),
+                true,
+            )
+        })
+    }
+
+    /// The options that every connection of this host shares.
+    async fn options(&self, name: &str) -> Result<ConnectOptions, NatsError> {
+        let mut options = ConnectOptions::new()
+            .name(name)
+            .connection_timeout(Duration::from_secs(5))
+            .request_timeout(Some(Duration::from_secs(5)));
+        if let Some(path) = &self.credentials {
+            let text = tokio::fs::read_to_string(path).await.map_err(|why| {
+                let path = path.display();
+                NatsError::new(format!("the credentials file {path} cannot be read: {why}"), true)
+            })?;
+            options = options.credentials(&text).map_err(|why| {
+                let path = path.display();
+                NatsError::new(format!("{path} is not a NATS credentials file: {why}"), true)
+            })?;
+        }
+        if let Some(path) = &self.ca {
+            options = options.add_root_certificates(path.clone());
+        }
+        Ok(options)
+    }
+
+    /// A connection that ends when it breaks, without trying again: for the relay, whose messages
+    /// must not be sent by a later connection behind its back. The caller drops the runtime that it
+    /// lives in as soon as it breaks; the long delay merely keeps it still until then.
+    pub(super) async fn connect_once(&self) -> Result<Client, NatsError> {
+        let once = std::sync::atomic::AtomicBool::new(false);
+        let options = self.options("tribox-relay").await?.reconnect_delay_callback(move |_| {
+            let again = once.swap(true, std::sync::atomic::Ordering::Relaxed);
+            Duration::from_secs(if again { 3_600 } else { 0 })
+        });
+        let connected = options.retain_servers_order().connect(self.servers()?).await;
+        connected.map_err(|why| NatsError::passing("cannot connect", &why))
+    }
+}
+
+impl Nats {
+    /// Connects and checks that the server is recent enough and has JetStream.
+    ///
+    /// # Errors
+    /// `fatal` tells what waiting does not mend: a wrong URL, refused credentials, an old server.
+    pub async fn connect(options: &NatsOptions) -> Result<Nats, NatsError> {
+        let url = &options.url;
+        let connected = options
+            .options("tribox")
+            .await?
+            .reconnect_delay_callback(|attempts| {
+                Duration::from_millis(50 * u64::try_from(attempts.min(20)).unwrap_or(20))
+            })
+            .connect(options.servers()?)
+            .await;
+        let client = connected.map_err(|why| {
+            let refused = matches!(
+                why.kind(),
+                async_nats::ConnectErrorKind::AuthorizationViolation
+                    | async_nats::ConnectErrorKind::Authentication
+            );
+            let advice = if refused {
+                "check the credentials (tribox.toml [nats] credentials, or the URL)"
+            } else {
+                "check that nats-server runs there (tribox.toml [nats] url, or NATS_URL)"
+            };
+            NatsError::new(format!("NATS at {url} cannot be used: {why}; {advice}"), refused)
+        })?;
+        let version = client.server_info().version;
+        let (major, minor, patch) = OLDEST;
+        if !client.is_server_compatible(major, minor, patch) {
+            let text = format!(
+                "nats-server {version} at {url} is too old: tribox needs {major}.{minor} or later; \
+                 upgrade the server"
+            );
+            return Err(NatsError::new(text, true));
+        }
+        let jetstream = jetstream::new(client.clone());
+        jetstream.query_account().await.map_err(|why| {
+            NatsError::new(
+                format!(
+                    "JetStream cannot be used at {url}: {why}; start nats-server with JetStream \
+                     (-js, or a jetstream block in its config) and enable it for this account"
+                ),
+                false,
+            )
+        })?;
+        Ok(Nats { client, jetstream })
+    }
+
+    /// How often this connection was made: it rises with each reconnect.
+    pub(super) fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Whether the connection stands now.
+    pub fn connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Sends what is buffered, acknowledgements above all.
+    pub async fn flush(&self) {
+        // A failure here means redeliveries, which are met by the inbox.
+        if let Ok(Err(why)) =
+            tokio::time::timeout(Duration::from_secs(2), self.client.flush()).await
+        {
+            tracing::debug!("acknowledgements were not flushed: {why}");
+        }
+    }
+}

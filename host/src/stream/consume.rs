@@ -1,0 +1,311 @@
+//! Reading one stream for one handler through a durable pull consumer.
+//!
+//! Where messages have keys, order is all: the reader counts the consumer's own sequence, and where
+//! a delivery is missing (lost with a connection, or in hand of a process that died) it sets the
+//! consumer back to the last message that was handled without a gap. What comes again is told by the
+//! source and the inbox. Without keys, JetStream's redelivery after `ack_wait` is enough.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
+use async_nats::jetstream::{self, stream::Stream};
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::route::{Router, lane_of};
+use super::{Acknowledge, Nats, NatsError};
+use crate::lane::ports::{Admission, Delivery, Source};
+use crate::telemetry::{HandlerMetrics, Health};
+
+/// When JetStream delivers a message again that was not acknowledged.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+/// A pull request that stays without a sign of life for twice this long is made anew.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What is consumed, and how.
+#[derive(Debug, Clone)]
+pub struct Consumption {
+    pub handler: String,
+    pub stream: String,
+    pub filters: Vec<String>,
+    /// Messages have keys: their order is kept.
+    pub ordered: bool,
+    /// Messages in hand at most.
+    pub max_in_hand: i64,
+}
+
+impl Consumption {
+    fn durable(&self) -> String {
+        format!("tribox-{}", self.handler)
+    }
+
+    fn config(&self, deliver_policy: DeliverPolicy) -> pull::Config {
+        pull::Config {
+            durable_name: Some(self.durable()),
+            description: Some(format!("tribox: handler {}", self.handler)),
+            deliver_policy,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            // Attempts are counted in Postgres; JetStream never gives up.
+            max_deliver: -1,
+            filter_subjects: self.filters.clone(),
+            max_ack_pending: self.max_in_hand,
+            ..pull::Config::default()
+        }
+    }
+}
+
+/// Reads a stream and hands its messages to lanes.
+pub struct Reader {
+    pub nats: Nats,
+    pub consumption: Consumption,
+    pub source: Arc<Source>,
+    pub router: Arc<Router>,
+    pub lanes: Vec<mpsc::Sender<Delivery>>,
+    pub acknowledge: Acknowledge,
+    pub health: Arc<Health>,
+    pub metrics: HandlerMetrics,
+    pub stop: CancellationToken,
+}
+
+/// Why reading ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to stop, or the lanes are gone.
+    Stopped,
+    /// The stream is gone, or another one has its name.
+    StreamGone,
+}
+
+/// What made the reader leave the consumer it had.
+enum Leave {
+    End(End),
+    /// Look at the consumer again; where order matters, deliveries may have been lost.
+    Reopen,
+}
+
+impl Reader {
+    /// Reads until it is stopped or the stream is gone. Anything else is waited for.
+    pub async fn run(self) -> End {
+        let part = format!("stream {} of {}", self.consumption.stream, self.consumption.handler);
+        let mut expected = None;
+        let mut failures = 0_u32;
+        loop {
+            let opened = tokio::select! {
+                () = self.stop.cancelled() => break End::Stopped,
+                opened = self.open(expected) => opened,
+            };
+            match opened {
+                Ok(Some((consumer, next))) => {
+                    failures = 0;
+                    expected = Some(next);
+                    self.health.back(&part);
+                    match self.read(&consumer, &mut expected).await {
+                        Leave::End(end) => break end,
+                        Leave::Reopen => {}
+                    }
+                }
+                Ok(None) => break End::StreamGone,
+                Err(why) => {
+                    failures += 1;
+                    self.health.away(&part, &why.to_string());
+                    let pause = Duration::from_millis(100).saturating_mul(1 << failures.min(5));
+                    tokio::select! {
+                        () = self.stop.cancelled() => break End::Stopped,
+                        () = tokio::time::sleep(pause.min(Duration::from_secs(2))) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds or makes the consumer; returns it with the consumer sequence of its next delivery, or
+    /// nothing where the stream is gone.
+    async fn open(&self, expected: Option<u64>) -> Result<Option<(PullConsumer, u64)>, NatsError> {
+        let Some(stream) = self.stream().await? else { return Ok(None) };
+        let durable = self.consumption.durable();
+        let info = match stream.consumer_info(&durable).await {
+            Ok(info) => Some(info),
+            Err(why) if why.kind() == ConsumerInfoErrorKind::NotFound => None,
+            Err(why) => return Err(NatsError::passing("the consumer cannot be read", &why)),
+        };
+        let Some(info) = info else {
+            tracing::info!(
+                handler = self.consumption.handler,
+                stream = self.consumption.stream,
+                after = self.source.floor(),
+                "making consumer {durable}"
+            );
+            return Ok(Some((self.create(&stream).await?, 1)));
+        };
+        let delivered = info.delivered.consumer_sequence;
+        let lost = match expected {
+            Some(expected) => delivered + 1 != expected,
+            // Somebody before us left messages in hand.
+            None => info.num_ack_pending > 0,
+        };
+        if self.consumption.ordered && lost {
+            if expected.is_none() {
+                self.source.advance(info.ack_floor.stream_sequence);
+            }
+            return Ok(Some((self.set_back(&stream, &durable).await?, 1)));
+        }
+        if expected.is_none() {
+            self.source.advance(info.ack_floor.stream_sequence);
+        }
+        let unchanged = self.consumption.config(info.config.deliver_policy);
+        let consumer = stream
+            .create_consumer(unchanged)
+            .await
+            .map_err(|why| NatsError::passing("the consumer cannot be updated", &why))?;
+        Ok(Some((consumer, delivered + 1)))
+    }
+
+    /// The stream, unless it is gone or a later one has its name.
+    async fn stream(&self) -> Result<Option<Stream>, NatsError> {
+        use jetstream::context::GetStreamErrorKind;
+        let name = &self.consumption.stream;
+        match self.nats.jetstream.get_stream(name).await {
+            Ok(stream) => {
+                let created = stream.cached_info().created.unix_timestamp();
+                Ok((created == self.source.created).then_some(stream))
+            }
+            Err(why) => match why.kind() {
+                GetStreamErrorKind::JetStream(error)
+                    if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Ok(None)
+                }
+                _ => Err(NatsError::passing("the stream cannot be read", &why)),
+            },
+        }
+    }
+
+    async fn create(&self, stream: &Stream) -> Result<PullConsumer, NatsError> {
+        let policy = match self.source.floor() {
+            0 => DeliverPolicy::All,
+            floor => DeliverPolicy::ByStartSequence { start_sequence: floor + 1 },
+        };
+        let created = stream.create_consumer(self.consumption.config(policy)).await;
+        created.map_err(|why| NatsError::passing("the consumer cannot be made", &why))
+    }
+
+    /// Makes the consumer anew right behind what was handled without a gap.
+    async fn set_back(&self, stream: &Stream, durable: &str) -> Result<PullConsumer, NatsError> {
+        self.metrics.resets.inc();
+        tracing::info!(
+            handler = self.consumption.handler,
+            stream = self.consumption.stream,
+            after = self.source.floor(),
+            "setting consumer {durable} back: deliveries were lost or in other hands"
+        );
+        stream
+            .delete_consumer(durable)
+            .await
+            .map_err(|why| NatsError::passing("the consumer cannot be set back", &why))?;
+        self.create(stream).await
+    }
+
+    /// Hands messages to lanes until something is off.
+    async fn read(&self, consumer: &PullConsumer, expected: &mut Option<u64>) -> Leave {
+        let connects = self.nats.connects();
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(usize::try_from(self.consumption.max_in_hand / 2).unwrap_or(1))
+            .expires(Duration::from_secs(30))
+            .heartbeat(HEARTBEAT)
+            .messages()
+            .await;
+        let mut messages = match messages {
+            Ok(messages) => messages,
+            Err(why) => {
+                tracing::debug!(stream = self.consumption.stream, "cannot pull: {why}");
+                return Leave::Reopen;
+            }
+        };
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            let next = tokio::select! {
+                () = self.stop.cancelled() => return Leave::End(End::Stopped),
+                next = messages.next() => next,
+                _ = tick.tick() => {
+                    if self.nats.connects() != connects && self.nats.connected() {
+                        return Leave::Reopen;
+                    }
+                    self.keep_in_hand().await;
+                    continue;
+                }
+            };
+            match next {
+                Some(Ok(message)) => {
+                    if let Some(leave) = self.deliver(message, expected).await {
+                        return leave;
+                    }
+                }
+                Some(Err(why)) => {
+                    tracing::debug!(stream = self.consumption.stream, "pull: {why}");
+                    return Leave::Reopen;
+                }
+                None => return Leave::Reopen,
+            }
+        }
+    }
+
+    /// Asks for more time for what has been in hand for long (the database is away, say).
+    async fn keep_in_hand(&self) {
+        let now = Instant::now();
+        if let Some(since) = now.checked_sub(ACK_WAIT / 3) {
+            for reply in self.source.overdue(since, now) {
+                self.acknowledge.in_progress(&reply).await;
+            }
+        }
+    }
+
+    async fn deliver(
+        &self,
+        message: jetstream::Message,
+        expected: &mut Option<u64>,
+    ) -> Option<Leave> {
+        let info = match message.info() {
+            Ok(info) => info,
+            Err(why) => {
+                tracing::error!(
+                    stream = self.consumption.stream,
+                    subject = %message.subject,
+                    "a delivery without JetStream's reply subject is left alone: {why}"
+                );
+                return None;
+            }
+        };
+        let sequence = info.stream_sequence;
+        if self.consumption.ordered && expected.is_some_and(|e| e != info.consumer_sequence) {
+            return Some(Leave::Reopen);
+        }
+        *expected = Some(info.consumer_sequence + 1);
+        let redelivered = info.delivered > 1;
+        let stored_at = info.published.unix_timestamp_nanos() / 1_000_000;
+        let stored_at = u64::try_from(stored_at).unwrap_or_default();
+        self.metrics.lag.set(i64::try_from(info.pending).unwrap_or(i64::MAX));
+        let reply = message.reply.as_deref().unwrap_or_default().to_owned();
+        match self.source.admit(sequence, &reply, Instant::now()) {
+            Admission::InHand => None,
+            Admission::Done => {
+                self.acknowledge.ack(&reply).await;
+                None
+            }
+            Admission::New => {
+                self.metrics.received.inc();
+                let delivery =
+                    self.router.delivery(&self.source, sequence, redelivered, stored_at, message);
+                let lane = lane_of(&delivery.message, self.lanes.len());
+                match self.lanes[lane].send(delivery).await {
+                    Ok(()) => None,
+                    Err(_) => Some(Leave::End(End::Stopped)),
+                }
+            }
+        }
+    }
+}

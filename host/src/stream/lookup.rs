@@ -1,0 +1,79 @@
+//! Asking a stream whether it has messages, by id: past the dedup window a resend would not be told
+//! from a new message.
+
+use std::collections::HashSet;
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::context::GetStreamByNameErrorKind;
+use futures_util::StreamExt;
+
+use super::{Nats, NatsError};
+
+/// How long the next message of a stream may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The stream that takes a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamOf {
+    pub name: String,
+    /// How long it remembers ids.
+    pub dedup_window: Duration,
+}
+
+/// The stream that takes `subject`; `None`: there is none, and JetStream is up to say so.
+///
+/// # Errors
+/// JetStream does not answer.
+pub async fn stream_of(nats: &Nats, subject: &str) -> Result<Option<StreamOf>, NatsError> {
+    let name = match nats.jetstream.stream_by_subject(subject).await {
+        Ok(name) => name,
+        Err(why) if why.kind() == GetStreamByNameErrorKind::NotFound => return Ok(None),
+        Err(why) => return Err(NatsError::passing("streams cannot be asked", &why)),
+    };
+    let stream = nats.jetstream.get_stream(&name).await;
+    let stream = stream.map_err(|why| NatsError::passing("the stream cannot be read", &why))?;
+    let dedup_window = stream.cached_info().config.duplicate_window;
+    Ok(Some(StreamOf { name, dedup_window }))
+}
+
+/// Which of `ids` stand in a stream since `since` (milliseconds since the Unix epoch).
+///
+/// # Errors
+/// The stream cannot be read to its end.
+pub async fn ids_in_stream(
+    nats: &Nats,
+    stream: &str,
+    since: i64,
+    ids: &HashSet<String>,
+) -> Result<HashSet<String>, NatsError> {
+    let failed = |why: &dyn std::fmt::Display| NatsError::passing("the stream cannot be read", why);
+    let since = Duration::from_millis(u64::try_from(since).unwrap_or_default());
+    let stream = nats.jetstream.get_stream(stream).await.map_err(|why| failed(&why))?;
+    let config = pull::OrderedConfig {
+        deliver_policy: DeliverPolicy::ByStartTime { start_time: (UNIX_EPOCH + since).into() },
+        headers_only: true,
+        ..pull::OrderedConfig::default()
+    };
+    let consumer = stream.create_consumer(config).await.map_err(|why| failed(&why))?;
+    let mut found = HashSet::new();
+    if consumer.cached_info().num_pending == 0 {
+        return Ok(found);
+    }
+    let mut messages = consumer.messages().await.map_err(|why| failed(&why))?;
+    loop {
+        let next = tokio::time::timeout(PATIENCE, messages.next()).await;
+        let Ok(Some(message)) = next else {
+            return Err(failed(&"it does not go on"));
+        };
+        let message = message.map_err(|why| failed(&why))?;
+        let id = message.headers.as_ref().and_then(|h| h.get(async_nats::header::NATS_MESSAGE_ID));
+        if let Some(id) = id.filter(|id| ids.contains(id.as_str())) {
+            found.insert(id.as_str().to_owned());
+        }
+        let pending = message.info().map_err(|why| failed(&why))?.pending;
+        if pending == 0 {
+            return Ok(found);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! JetStream: the only room that speaks NATS. It reads streams in order and without gaps, routes
+//! messages to lanes by their key, acknowledges what was committed, and publishes what the relay
+//! hands it.
+//!
+//! What it must never do: acknowledge by itself, or hand on a message whose predecessor it missed.
+
+mod connect;
+mod consume;
+mod discover;
+mod lookup;
+mod provision;
+mod publish;
+mod route;
+mod settle;
+
+pub use self::connect::{Nats, NatsError, NatsOptions};
+pub use self::consume::{Consumption, Reader};
+pub use self::discover::{StreamInfo, find_streams};
+pub use self::lookup::{StreamOf, ids_in_stream, stream_of};
+pub use self::provision::{Change, plan, provision};
+pub use self::publish::{Event, Publish, Publisher, Refusal};
+pub use self::route::Router;
+pub use self::settle::Acknowledge;

@@ -1,0 +1,251 @@
+//! Publishing to JetStream: pipelined, acknowledgements matched by a number.
+//!
+//! Order is kept by giving each connection a thread and a runtime of its own, and dropping both when
+//! it breaks: nothing that was handed to a broken connection can be sent later, behind what the relay
+//! sends again. What was in flight is in doubt then, and the relay sends it again under the same ids.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, HeaderMap, StatusCode};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::NatsOptions;
+
+/// How long an acknowledgement may take before the connection is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A message on its way out.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// The connection it is meant for; it is not sent over another one.
+    pub connection: u64,
+    /// Comes back in the acknowledgement. Messages without one are not acknowledged: core NATS.
+    pub token: Option<u64>,
+    pub id: String,
+    pub subject: String,
+    /// `Name: value` lines.
+    pub headers: String,
+    pub payload: Bytes,
+}
+
+/// What the publisher tells the relay.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection stands; messages for it may be sent.
+    Up { connection: u64, max_payload: usize },
+    /// The stream has the message; `duplicate`: it had it before.
+    Stored { token: u64, duplicate: bool },
+    /// The server did not take the message.
+    Refused { token: u64, refusal: Refusal },
+    /// The connection is gone, and with it all that was not acknowledged.
+    Down { connection: u64, why: String },
+}
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody answered: no stream has the subject, or JetStream is not up.
+    NoStream,
+    /// JetStream's own error.
+    Server { code: u64, description: String },
+}
+
+/// The relay's end of the publisher.
+#[derive(Debug)]
+pub struct Publisher {
+    messages: mpsc::UnboundedSender<Publish>,
+}
+
+impl Publisher {
+    /// Starts the publisher's thread. It ends when the publisher and the events' receiver are dropped.
+    ///
+    /// # Errors
+    /// The thread cannot be made.
+    pub fn start(
+        options: NatsOptions,
+    ) -> std::io::Result<(Publisher, mpsc::UnboundedReceiver<Event>)> {
+        let (messages, incoming) = mpsc::unbounded_channel();
+        let (events, outgoing) = mpsc::unbounded_channel();
+        let worker = Worker { options, incoming, events };
+        std::thread::Builder::new().name("publisher".to_owned()).spawn(move || worker.run())?;
+        Ok((Publisher { messages }, outgoing))
+    }
+
+    /// Hands a message over. The relay bounds how many are on their way.
+    pub fn send(&self, message: Publish) {
+        // The thread ends only with this sender.
+        let _ = self.messages.send(message);
+    }
+}
+
+struct Worker {
+    options: NatsOptions,
+    incoming: mpsc::UnboundedReceiver<Publish>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut connection = 0;
+        let mut failures = 0_u32;
+        while !self.events.is_closed() {
+            connection += 1;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let why = match runtime {
+                Ok(runtime) => runtime.block_on(self.session(connection)),
+                Err(why) => Err(format!("no runtime for the publisher: {why}")),
+            };
+            // Here the runtime is gone, and with it whatever the client still had to send.
+            match why {
+                Ok(Some(why)) => {
+                    failures = 0;
+                    let _ = self.events.send(Event::Down { connection, why });
+                }
+                Ok(None) => return,
+                Err(why) => {
+                    failures += 1;
+                    let _ = self.events.send(Event::Down { connection, why });
+                }
+            }
+            let pause = Duration::from_millis(20).saturating_mul(1 << failures.min(6));
+            std::thread::sleep(pause.min(Duration::from_secs(1)));
+        }
+    }
+
+    /// One connection, from its start to its end. `None`: the relay is gone.
+    async fn session(&mut self, connection: u64) -> Result<Option<String>, String> {
+        let client = self.options.connect_once().await.map_err(|why| why.to_string())?;
+        let inbox = client.new_inbox();
+        let subscribed = client.subscribe(format!("{inbox}.*")).await;
+        let mut acks = subscribed.map_err(|why| format!("cannot subscribe: {why}"))?;
+        client.flush().await.map_err(|why| format!("cannot flush: {why}"))?;
+        let max_payload = client.server_info().max_payload;
+        let _ = self.events.send(Event::Up { connection, max_payload });
+        let mut session = Session { client, inbox, in_flight: VecDeque::new() };
+        let mut batch = Vec::with_capacity(256);
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        loop {
+            tokio::select! {
+                count = self.incoming.recv_many(&mut batch, 256) => {
+                    if count == 0 {
+                        let flushed = session.client.flush();
+                        let _ = tokio::time::timeout(Duration::from_secs(1), flushed).await;
+                        return Ok(None);
+                    }
+                    for message in batch.drain(..).filter(|m| m.connection == connection) {
+                        if let Err(why) = session.send(message).await {
+                            return Ok(Some(why));
+                        }
+                    }
+                }
+                ack = acks.next() => match ack {
+                    Some(ack) => {
+                        if let Some(event) = session.acknowledged(&ack) {
+                            let _ = self.events.send(event);
+                        }
+                    }
+                    None => return Ok(Some("the connection was closed".to_owned())),
+                },
+                _ = tick.tick() => {
+                    if let Some(why) = session.trouble() {
+                        return Ok(Some(why));
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Session {
+    client: Client,
+    inbox: String,
+    /// Tokens and when they were sent, oldest first; some may be acknowledged already.
+    in_flight: VecDeque<(u64, Instant, bool)>,
+}
+
+/// What JetStream answers to a publish.
+#[derive(Deserialize)]
+struct PubAck {
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<PubError>,
+}
+
+#[derive(Deserialize)]
+struct PubError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+impl Session {
+    async fn send(&mut self, message: Publish) -> Result<(), String> {
+        if self.client.connection_state() != async_nats::connection::State::Connected {
+            return Err("the connection was lost".to_owned());
+        }
+        let headers = header_map(&message)?;
+        let Publish { token, subject, payload, .. } = message;
+        let sent = match token {
+            Some(token) => {
+                self.in_flight.push_back((token, Instant::now(), false));
+                let reply = format!("{}.{token}", self.inbox);
+                self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+            }
+            None => self.client.publish_with_headers(subject, headers, payload).await,
+        };
+        sent.map_err(|why| format!("cannot publish: {why}"))
+    }
+
+    fn acknowledged(&mut self, ack: &async_nats::Message) -> Option<Event> {
+        let token: u64 = ack.subject.rsplit('.').next()?.parse().ok()?;
+        if let Ok(at) = self.in_flight.binary_search_by_key(&token, |(token, ..)| *token) {
+            self.in_flight[at].2 = true;
+        }
+        while self.in_flight.front().is_some_and(|(_, _, done)| *done) {
+            self.in_flight.pop_front();
+        }
+        if ack.status == Some(StatusCode::NO_RESPONDERS) {
+            return Some(Event::Refused { token, refusal: Refusal::NoStream });
+        }
+        let refused = |code, description| {
+            let refusal = Refusal::Server { code, description };
+            Some(Event::Refused { token, refusal })
+        };
+        match serde_json::from_slice::<PubAck>(&ack.payload) {
+            Ok(PubAck { error: Some(error), .. }) => refused(error.err_code, error.description),
+            Ok(PubAck { duplicate, .. }) => Some(Event::Stored { token, duplicate }),
+            Err(why) => refused(0, format!("the answer to a publish cannot be read: {why}")),
+        }
+    }
+
+    /// Why this connection should be given up, if it should.
+    fn trouble(&self) -> Option<String> {
+        if self.client.connection_state() != async_nats::connection::State::Connected {
+            return Some("the connection was lost".to_owned());
+        }
+        let (_, sent, _) = self.in_flight.front()?;
+        (sent.elapsed() > PATIENCE)
+            .then(|| format!("no acknowledgement for {} s", PATIENCE.as_secs()))
+    }
+}
+
+fn header_map(message: &Publish) -> Result<HeaderMap, String> {
+    let mut map = HeaderMap::new();
+    if message.token.is_some() {
+        map.insert(async_nats::header::NATS_MESSAGE_ID, message.id.as_str());
+    }
+    for line in message.headers.lines() {
+        let Some((name, value)) = line.split_once(": ") else { continue };
+        let name: async_nats::HeaderName =
+            name.parse().map_err(|why| format!("header '{name}' cannot be sent: {why}"))?;
+        let value: async_nats::HeaderValue =
+            value.parse().map_err(|why| format!("header value '{value}' cannot be sent: {why}"))?;
+        map.append(name, value);
+    }
+    Ok(map)
+}
