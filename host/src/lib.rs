@@ -6,9 +6,12 @@
 //! words all of them share and does no I/O. docs/ARCHITECTURE.md says who may import whom; a test
 //! holds it.
 
+pub mod admin;
 pub mod cli;
+pub mod config;
 pub mod lane;
 pub mod model;
+pub mod node;
 pub mod plugins;
 pub mod relay;
 pub mod sandbox;

@@ -16,15 +16,6 @@ pub struct OpenedWriter {
     pub last: i64,
 }
 
-/// A log that has something to publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backlog {
-    pub writer: i32,
-    pub handler: String,
-    pub published: i64,
-    pub last: i64,
-}
-
 /// An entry as it stands in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedEntry {
@@ -68,22 +59,13 @@ impl Postgres {
         state().map_err(is_away)
     }
 
-    /// The logs of this node that have something to publish.
+    /// The lanes that ever wrote for a handler on this node.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn backlogs(&self) -> Result<Vec<Backlog>, StoreAway> {
-        let query = sqlx::query(sql!("unpublished_writers")).bind(&self.node.name);
-        let rows = patiently(query.fetch_all(&self.pool)).await?;
-        let backlog = |row: &sqlx::postgres::PgRow| {
-            Ok(Backlog {
-                writer: row.try_get(0)?,
-                handler: row.try_get(1)?,
-                published: row.try_get(2)?,
-                last: row.try_get(3)?,
-            })
-        };
-        rows.iter().map(backlog).collect::<Result<_, sqlx::Error>>().map_err(is_away)
+    pub async fn writers_of(&self, handler: &str) -> Result<Vec<i32>, StoreAway> {
+        let query = sqlx::query_scalar(sql!("writers_of")).bind(&self.node.name).bind(handler);
+        patiently(query.fetch_all(&self.pool)).await
     }
 
     /// Entries of a log after `after`, in order, at most `limit`.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use self::error::ConnectError;
-pub use self::log::{Backlog, LoggedEntry, OpenedWriter};
+pub use self::log::{LoggedEntry, OpenedWriter};
 pub use self::migrate::{MIGRATIONS, Migration, migrate, pending, print as print_migrations};
 pub use self::nodes::{Node, register};
 
@@ -55,9 +55,9 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("register_node", include_str!("../../sql/register_node.sql")),
     ("release_due", include_str!("../../sql/release_due.sql")),
     ("set_undelivered", include_str!("../../sql/set_undelivered.sql")),
-    ("unpublished_writers", include_str!("../../sql/unpublished_writers.sql")),
     ("writer_ids", include_str!("../../sql/writer_ids.sql")),
     ("writer_state", include_str!("../../sql/writer_state.sql")),
+    ("writers_of", include_str!("../../sql/writers_of.sql")),
 ];
 
 /// A statement of [`STATEMENTS`].
@@ -67,6 +67,9 @@ macro_rules! sql {
     };
 }
 use sql;
+
+/// Connections to the database, for rooms that pass them on.
+pub type Pool = PgPool;
 
 /// The state of all handlers.
 #[derive(Debug, Clone)]

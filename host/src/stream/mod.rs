@@ -14,10 +14,10 @@ mod route;
 mod settle;
 
 pub use self::connect::{Nats, NatsError, NatsOptions};
-pub use self::consume::{Consumption, Reader};
+pub use self::consume::{Consumption, End, Reader};
 pub use self::discover::{StreamInfo, find_streams};
 pub use self::lookup::{StreamOf, ids_in_stream, stream_of};
 pub use self::provision::{Change, plan, provision};
 pub use self::publish::{Event, Publish, Publisher, Refusal};
-pub use self::route::Router;
+pub use self::route::{Router, lane_of_key};
 pub use self::settle::Acknowledge;

@@ -62,11 +62,15 @@ impl Router {
     }
 }
 
-/// The lane of a delivery: by its key, or by its id where it has none. The same on every run.
+/// The lane of a delivery: by its key, or by its id where it has none.
 pub(super) fn lane_of(message: &Message, lanes: usize) -> usize {
-    let text = message.key.as_ref().unwrap_or(&message.id);
+    lane_of_key(message.key.as_ref().unwrap_or(&message.id), lanes)
+}
+
+/// The lane of a key, the same on every run.
+pub fn lane_of_key(key: &str, lanes: usize) -> usize {
     // FNV-1a: keys are short, and nothing but an even spread is asked of it.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     let folded = (hash ^ (hash >> 32)) % u64::try_from(lanes.max(1)).unwrap_or(1);

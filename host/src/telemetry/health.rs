@@ -29,6 +29,17 @@ impl Health {
         }
     }
 
+    /// The host is not ready before it says so.
+    pub fn starting(&self) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.insert("node".to_owned(), "starting".to_owned());
+    }
+
+    /// Everything that was to be started was.
+    pub fn started(&self) {
+        self.forget("node");
+    }
+
     /// A part that is no longer wanted.
     pub fn forget(&self, part: &str) {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).remove(part);

@@ -1,0 +1,431 @@
+//! tribox.toml: every key, its default, and what is wrong with a file. docs/tribox.toml shows all of
+//! them at their defaults; a test holds that.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::model::Limits;
+
+/// The whole config.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub node: Node,
+    pub postgres: Postgres,
+    pub nats: Nats,
+    pub plugins: Plugins,
+    pub lanes: Lanes,
+    pub limits: LimitsConfig,
+    pub relay: Relay,
+    pub retention: Retention,
+    pub shutdown: Shutdown,
+    pub admin: Admin,
+    pub log: Log,
+    /// By handler name.
+    pub handlers: BTreeMap<String, Handler>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Names this process among all on the same database; the host name where it is not set.
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Postgres {
+    /// `DATABASE_URL` in the environment goes before.
+    pub url: String,
+    /// Connections at most.
+    pub connections: u32,
+    /// Whether `serve` applies pending migrations by itself.
+    pub migrate: bool,
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        let url = "postgres://localhost:5432/tribox".to_owned();
+        Postgres { url, connections: 16, migrate: true }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nats {
+    /// Comma-separated. `NATS_URL` in the environment goes before.
+    pub url: String,
+    /// A credentials file. `NATS_CREDS` in the environment goes before.
+    pub credentials: Option<PathBuf>,
+    /// A file of certificate authorities beyond the system's.
+    pub ca: Option<PathBuf>,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Nats { url: "nats://localhost:4222".to_owned(), credentials: None, ca: None }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plugins {
+    pub directory: PathBuf,
+    /// Where compiled components are kept.
+    pub cache: Option<PathBuf>,
+    /// Whether files that come, change or go are taken up while running.
+    pub watch: bool,
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins { directory: "plugins".into(), cache: None, watch: true }
+    }
+}
+
+impl Plugins {
+    /// Where compiled components are kept: what the config says, or `tribox` in the user's cache
+    /// directory, if there is one.
+    pub fn cache(&self) -> Option<PathBuf> {
+        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let default = || {
+            let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+            Some(cache.join("tribox"))
+        };
+        self.cache.clone().or_else(default)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lanes {
+    /// Of each handler; the number of processors, at most 4, where it is not set.
+    pub count: Option<usize>,
+    /// Messages in a turn at most.
+    pub turn: usize,
+    /// Bytes of payload in a turn, roughly at most.
+    pub turn_bytes: usize,
+    /// Bytes of documents that a lane keeps.
+    pub cache_bytes: usize,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Lanes { count: None, turn: 512, turn_bytes: 8 << 20, cache_bytes: 16 << 20 }
+    }
+}
+
+/// See [`Limits`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    pub fuel: u64,
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    pub memory: usize,
+    pub effects: usize,
+    pub effects_size: usize,
+    pub document_size: usize,
+    pub payload_size: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let Limits {
+            fuel, deadline, memory, effects, effects_size, document_size, payload_size, ..
+        } = Limits::default();
+        LimitsConfig { fuel, deadline, memory, effects, effects_size, document_size, payload_size }
+    }
+}
+
+impl From<LimitsConfig> for Limits {
+    fn from(config: LimitsConfig) -> Limits {
+        let LimitsConfig {
+            fuel, deadline, memory, effects, effects_size, document_size, payload_size,
+        } = config;
+        Limits { fuel, deadline, memory, effects, effects_size, document_size, payload_size }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Relay {
+    /// Messages on their way to NATS at most.
+    pub window: usize,
+    /// Unpublished messages above which consuming pauses.
+    pub backlog: u64,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Relay { window: 4_096, backlog: 100_000 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// How long a handled message is remembered: a duplicate that comes later is handled again.
+    #[serde(with = "humantime_serde")]
+    pub inbox: Duration,
+    /// How long a published message is kept, for sending it again after the broker lost it.
+    #[serde(with = "humantime_serde")]
+    pub outbox: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let hour = Duration::from_secs(3_600);
+        Retention { inbox: hour * 24 * 7, outbox: hour }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long finishing turns and publishing what was committed may take.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown { grace: Duration::from_secs(20) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+    /// As in `RUST_LOG`, which goes before.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { format: LogFormat::Auto, filter: "info,async_nats=warn".to_owned() }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people in a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    Human,
+    Json,
+}
+
+/// What is set for one handler.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Handler {
+    /// Whether it runs at all.
+    pub enabled: bool,
+    pub lanes: Option<usize>,
+    pub turn: Option<usize>,
+    pub retry: Retry,
+    /// What the handler reads by `wasi:config`.
+    pub settings: BTreeMap<String, String>,
+    /// In place of `[limits]`.
+    pub limits: Option<LimitsConfig>,
+}
+
+impl Default for Handler {
+    fn default() -> Self {
+        Handler {
+            enabled: true,
+            lanes: None,
+            turn: None,
+            retry: Retry::default(),
+            settings: BTreeMap::new(),
+            limits: None,
+        }
+    }
+}
+
+/// How messages are tried again whose handler says `retry`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// The first one included.
+    pub attempts: u32,
+    /// The pause after the first one; it doubles each time.
+    #[serde(with = "humantime_serde")]
+    pub backoff: Duration,
+    /// The longest pause.
+    #[serde(with = "humantime_serde")]
+    pub cap: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let policy = crate::lane::Policy::default();
+        Retry { attempts: 20, backoff: policy.backoff, cap: policy.cap }
+    }
+}
+
+/// What is wrong with a config, with the file, the place and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl Config {
+    /// Reads a file and what the environment sets over it. Paths in it are relative to the file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or says something that makes no sense; the text names file, line and
+    /// key.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let shown = path.display();
+        let text = read(path).map_err(|why| {
+            ConfigError(format!(
+                "config file {shown} cannot be read: {why}; name another one by --config FILE \
+                 (docs/tribox.toml shows every key)"
+            ))
+        })?;
+        let mut config = Config::parse(&text, &shown.to_string())?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        config.plugins.directory = base.join(&config.plugins.directory);
+        for path in [&mut config.plugins.cache, &mut config.nats.credentials, &mut config.nats.ca] {
+            if let Some(path) = path {
+                *path = base.join(&*path);
+            }
+        }
+        config.apply_environment(|name| std::env::var(name).ok());
+        Ok(config)
+    }
+
+    /// Parses the text of a config; `name` is what errors call it by.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(text)
+            .map_err(|why| ConfigError(format!("config file {name}: {why}")))?;
+        config.check().map_err(|why| ConfigError(format!("config file {name}: {why}")))?;
+        Ok(config)
+    }
+
+    /// What the environment sets over the file.
+    pub fn apply_environment(&mut self, variable: impl Fn(&str) -> Option<String>) {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        if let Some(url) = set("DATABASE_URL") {
+            self.postgres.url = url;
+        }
+        if let Some(url) = set("NATS_URL") {
+            self.nats.url = url;
+        }
+        if let Some(path) = set("NATS_CREDS") {
+            self.nats.credentials = Some(path.into());
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let at_least = |key: &str, value: u64, least: u64| {
+            if value < least {
+                return Err(format!("{key} is {value}; it must be at least {least}"));
+            }
+            Ok(())
+        };
+        let size = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        at_least("postgres.connections", self.postgres.connections.into(), 2)?;
+        at_least("lanes.count", self.lanes.count.map_or(1, size), 1)?;
+        at_least("lanes.turn", size(self.lanes.turn), 1)?;
+        at_least("lanes.turn_bytes", size(self.lanes.turn_bytes), 1)?;
+        at_least("relay.window", size(self.relay.window), 1)?;
+        at_least("limits.fuel", self.limits.fuel, 1)?;
+        at_least("limits.memory", size(self.limits.memory), 1 << 16)?;
+        let minute = Duration::from_secs(60);
+        if self.retention.inbox < minute {
+            return Err("retention.inbox must be at least 1m: it is what duplicates are met by".into());
+        }
+        for (name, handler) in &self.handlers {
+            at_least(&format!("handlers.{name}.lanes"), handler.lanes.map_or(1, size), 1)?;
+            at_least(&format!("handlers.{name}.turn"), handler.turn.map_or(1, size), 1)?;
+            let attempts = u64::from(handler.retry.attempts);
+            at_least(&format!("handlers.{name}.retry.attempts"), attempts, 1)?;
+        }
+        Ok(())
+    }
+
+    /// What is set for a handler, or the defaults.
+    pub fn handler(&self, name: &str) -> Handler {
+        self.handlers.get(name).cloned().unwrap_or_default()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the operator names the config file")]
+fn read(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Config::parse(text, "tribox.toml").expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn the_documented_file_is_the_default() {
+        let text = include_str!("../../../docs/tribox.toml");
+        let documented = Config::parse(text, "docs/tribox.toml").expect("valid");
+        assert_eq!(documented, Config::default());
+        // Keys whose default is to be absent are shown as comments; they must be right as well.
+        let all: String = text
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .fold(String::new(), |text, line| text + line + "\n");
+        let full = Config::parse(&all, "docs/tribox.toml").expect("valid with all keys");
+        assert!(full.node.name.is_some() && full.handlers.contains_key("accounts"));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let unknown = refused("[postgres]\nurll = \"x\"\n");
+        assert!(unknown.contains("urll") && unknown.contains("line 2"), "{unknown}");
+        assert!(unknown.contains("expected one of"), "{unknown}");
+        let wrong = refused("[lanes]\nturn = \"many\"\n");
+        assert!(wrong.contains("turn") && wrong.contains("line 2"), "{wrong}");
+        assert!(refused("[lanes]\ncount = 0\n").contains("lanes.count is 0"));
+        assert!(refused("[retention]\ninbox = \"1 fortnight\"\n").contains("inbox"));
+        assert!(refused("[retention]\ninbox = \"1s\"\n").contains("at least 1m"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::load(Path::new("/nowhere/tribox.toml")).expect_err("missing");
+        assert!(error.to_string().contains("/nowhere/tribox.toml"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let mut config = Config::default();
+        config.apply_environment(|name| (name != "NATS_CREDS").then(|| format!("{name}!")));
+        assert_eq!(config.postgres.url, "DATABASE_URL!");
+        assert_eq!(config.nats.url, "NATS_URL!");
+        assert_eq!(config.nats.credentials, None);
+    }
+}

@@ -1,0 +1,106 @@
+//! Reaching Postgres and NATS at start: what waiting mends is waited for, visibly; the rest ends the
+//! process with a text that says what to do.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::NodeError;
+use crate::config::{self, Config};
+use crate::store;
+use crate::stream::{Nats, NatsOptions};
+use crate::telemetry::Health;
+
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Connects to Postgres, waiting for it where it is away; `None`: asked to stop before.
+///
+/// # Errors
+/// It refuses for good: a wrong URL, user or password, no such database, too old.
+pub async fn connect_postgres(
+    config: &config::Postgres,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<Option<store::Pool>, NodeError> {
+    loop {
+        match store::connect(&config.url, config.connections).await {
+            Ok(pool) => {
+                health.back("postgres");
+                return Ok(Some(pool));
+            }
+            Err(why) if why.fatal => return Err(NodeError(why.to_string())),
+            Err(why) => health.away("postgres", &why.to_string()),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+/// Connects to NATS, waiting for it where it is away; `None`: asked to stop before.
+///
+/// # Errors
+/// It refuses for good: a wrong URL, credentials, too old.
+pub async fn connect_nats(
+    config: &config::Nats,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<Option<Nats>, NodeError> {
+    let options = nats_options(config);
+    loop {
+        match Nats::connect(&options).await {
+            Ok(nats) => {
+                health.back("nats");
+                return Ok(Some(nats));
+            }
+            Err(why) if why.fatal => return Err(NodeError(why.to_string())),
+            Err(why) => health.away("nats", &why.to_string()),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+pub(super) fn nats_options(config: &config::Nats) -> NatsOptions {
+    NatsOptions {
+        url: config.url.clone(),
+        credentials: config.credentials.clone(),
+        ca: config.ca.clone(),
+    }
+}
+
+/// Applies pending migrations, or refuses where that is not wanted.
+pub(super) async fn migrate(pool: &store::Pool, wanted: bool) -> Result<(), NodeError> {
+    let failed = |why| NodeError(format!("migrating the database failed: {why}"));
+    let pending = store::pending(pool).await.map_err(failed)?;
+    if pending.is_empty() {
+        return Ok(());
+    }
+    if !wanted {
+        let names: Vec<&str> = pending.iter().map(|step| step.name).collect();
+        return Err(NodeError(format!(
+            "the database lacks migrations ({}); run `tribox migrate`, or set [postgres] migrate",
+            names.join(", ")
+        )));
+    }
+    let applied = store::migrate(pool).await.map_err(failed)?;
+    tracing::info!(steps = applied.join(", "), "migrated the database");
+    Ok(())
+}
+
+/// The name of this node: what the config says, or the host's name.
+pub(super) fn node_name(config: &Config) -> String {
+    config.node.name.clone().unwrap_or_else(host_name)
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Who we are, for people who wonder who holds a name.
+pub(super) fn holder() -> String {
+    format!("process {} on {}", std::process::id(), host_name())
+}

@@ -1,0 +1,333 @@
+//! Runs one handler: its lanes, the readers of its streams, and the parked messages that are due.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::housekeeping::fenced_out;
+use crate::config;
+use crate::lane::ports::{
+    Delivery, DueParked, Handler, Loaded, Log, Source, Store as _, StoreAway,
+};
+use crate::lane::{Lane, Memory, Options, Policy};
+use crate::model::{Call, Description, Documents, Limits, Message};
+use crate::relay::Relay;
+use crate::sandbox::Guest;
+use crate::store::Postgres;
+use crate::stream::{
+    Acknowledge, Consumption, End, Reader, Router, StreamInfo, find_streams, lane_of_key,
+};
+use crate::telemetry::HandlerMetrics;
+
+/// How often streams are looked for that are not there yet, and parked messages that are due.
+const LOOK: Duration = Duration::from_secs(1);
+/// Due parked messages that are looked up at once.
+const DUE: i64 = 1_000;
+
+/// A guest as lanes call it.
+struct Sandboxed(Guest);
+
+impl Handler for Sandboxed {
+    fn description(&self) -> &Description {
+        self.0.description()
+    }
+
+    fn call(&self, message: &Message, documents: Arc<Mutex<dyn Documents>>) -> Call {
+        self.0.call(message, documents)
+    }
+}
+
+/// A handler that runs.
+pub struct Running {
+    pub file: String,
+    pub guest: Guest,
+    loaded: Arc<ArcSwap<Loaded>>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+/// A build of a handler, registered and ready to be called.
+pub async fn prepare(
+    shared: &Shared,
+    guest: &Guest,
+    settings: &config::Handler,
+) -> Result<Loaded, StoreAway> {
+    let limits = settings.limits.clone().unwrap_or_else(|| shared.config.limits.clone());
+    let guest = guest.configured(settings.settings.clone(), Limits::from(limits));
+    let description = guest.description();
+    let component = shared
+        .store
+        .register_component(&description.name, &description.version, guest.digest())
+        .await?;
+    Ok(Loaded { handler: Arc::new(Sandboxed(guest)), component })
+}
+
+impl Running {
+    /// Starts a handler.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn start(shared: &Shared, file: &str, guest: Guest) -> Result<Running, StoreAway> {
+        let name = guest.description().name.clone();
+        let settings = shared.config.handler(&name);
+        let loaded = Arc::new(ArcSwap::from_pointee(prepare(shared, &guest, &settings).await?));
+        let mut runner = Runner {
+            shared: shared.clone(),
+            description: Arc::clone(guest.description()),
+            metrics: shared.metrics.handler(&name),
+            settings,
+            lanes: Vec::new(),
+            due: Vec::new(),
+            stop: CancellationToken::new(),
+        };
+        let mut tasks = JoinSet::new();
+        let stop = runner.stop.clone();
+        let lanes = runner.lanes(&loaded).await?;
+        for lane in lanes {
+            tasks.spawn(run_lane(lane, shared.clone()));
+        }
+        tasks.spawn(runner.run());
+        Ok(Running { file: file.to_owned(), guest, loaded, stop, tasks })
+    }
+
+    /// Puts a new build in the place of the running one, between two turns. Only for one with the
+    /// same subscriptions.
+    pub fn swap(&mut self, file: &str, guest: Guest, loaded: Loaded) {
+        self.loaded.store(Arc::new(loaded));
+        file.clone_into(&mut self.file);
+        self.guest = guest;
+    }
+
+    /// Stops consuming, finishes the turns, and waits for that.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn run_lane(lane: Lane<Postgres, Acknowledge, Relay>, shared: Shared) {
+    if let Err(why) = lane.run().await {
+        tracing::error!("{why}");
+        let holder = shared.store.holder().await.unwrap_or_default();
+        let _ = shared.fatal.send(fenced_out(&shared.store.node().name, &holder));
+    }
+}
+
+struct Runner {
+    shared: Shared,
+    description: Arc<Description>,
+    metrics: HandlerMetrics,
+    settings: config::Handler,
+    lanes: Vec<mpsc::Sender<Delivery>>,
+    due: Vec<mpsc::Sender<DueParked>>,
+    stop: CancellationToken,
+}
+
+impl Runner {
+    /// Opens the logs and builds the lanes.
+    async fn lanes(
+        &mut self,
+        loaded: &Arc<ArcSwap<Loaded>>,
+    ) -> Result<Vec<Lane<Postgres, Acknowledge, Relay>>, StoreAway> {
+        let config = &self.shared.config;
+        let name = &self.description.name;
+        let count = self.settings.lanes.or(config.lanes.count).unwrap_or_else(default_lanes);
+        self.publish_leftovers(count).await?;
+        let mut held: HashMap<usize, Vec<String>> = HashMap::new();
+        for key in self.shared.store.held_keys(name).await? {
+            held.entry(lane_of_key(&key, count)).or_default().push(key);
+        }
+        let retry = &self.settings.retry;
+        let options = Options {
+            turn: self.settings.turn.unwrap_or(config.lanes.turn),
+            turn_bytes: config.lanes.turn_bytes,
+            cache: config.lanes.cache_bytes,
+            policy: Policy {
+                attempts: i32::try_from(retry.attempts).unwrap_or(i32::MAX),
+                backoff: retry.backoff,
+                cap: retry.cap,
+            },
+        };
+        let mut lanes = Vec::with_capacity(count);
+        for n in 0..count {
+            let index = i32::try_from(n).unwrap_or(i32::MAX);
+            let opened = self.shared.store.open_writer(name, index).await?;
+            let published = self.shared.relay.open(opened.id, opened.published, opened.last);
+            let (sender, deliveries) = mpsc::channel(options.turn.max(64));
+            let (due_sender, due) = mpsc::channel(64);
+            self.lanes.push(sender);
+            self.due.push(due_sender);
+            lanes.push(Lane {
+                index,
+                handler: Arc::clone(loaded),
+                log: Log { writer: opened.id, last: opened.last, published },
+                store: Arc::new(self.shared.store.clone()),
+                settle: Arc::new(Acknowledge::new(&self.shared.nats)),
+                outlet: Arc::new(self.shared.relay.clone()),
+                deliveries,
+                due,
+                health: self.shared.health.clone(),
+                metrics: self.metrics.clone(),
+                memory: Memory::new(options.cache, held.remove(&n).unwrap_or_default()),
+                options: options.clone(),
+            });
+        }
+        Ok(lanes)
+    }
+
+    /// Where the number of lanes was another one, keys have moved between logs: what the old logs
+    /// still hold is published before anything new, so that the order of each key stays.
+    async fn publish_leftovers(&self, count: usize) -> Result<(), StoreAway> {
+        let name = &self.description.name;
+        let writers = self.shared.store.writers_of(name).await?;
+        if writers.is_empty() || writers.len() == count {
+            return Ok(());
+        }
+        tracing::info!(handler = name, "the number of lanes has changed: publishing what is left");
+        let mut ids = Vec::new();
+        for lane in writers {
+            let opened = self.shared.store.open_writer(name, lane).await?;
+            self.shared.relay.open(opened.id, opened.published, opened.last);
+            ids.push(opened.id);
+        }
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.shared.relay.when_empty(ids) => {}
+        }
+        Ok(())
+    }
+
+    /// Looks for streams and reads them, and hands due parked messages to the lanes, until stopped.
+    async fn run(self) {
+        let mut readers: JoinSet<(String, End)> = JoinSet::new();
+        let mut reading: BTreeMap<String, i64> = BTreeMap::new();
+        let mut tick = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                Some(ended) = readers.join_next(), if !readers.is_empty() => {
+                    if let Ok((stream, end)) = ended {
+                        reading.remove(&stream);
+                        if end == End::StreamGone {
+                            let handler = &self.description.name;
+                            tracing::warn!(handler, stream, "the stream is gone or was made anew");
+                        }
+                    }
+                }
+                _ = tick.tick() => {
+                    self.hand_out_due().await;
+                    if !self.covered(&reading) {
+                        self.discover(&mut reading, &mut readers).await;
+                    }
+                }
+            }
+        }
+        while readers.join_next().await.is_some() {}
+        self.shared.health.forget(&self.part());
+    }
+
+    fn part(&self) -> String {
+        format!("handler {}", self.description.name)
+    }
+
+    fn covered(&self, reading: &BTreeMap<String, i64>) -> bool {
+        !reading.is_empty() && !self.shared.health.trouble().contains_key(&self.part())
+    }
+
+    /// Finds the streams of the subscriptions and starts a reader for each new one.
+    async fn discover(
+        &self,
+        reading: &mut BTreeMap<String, i64>,
+        readers: &mut JoinSet<(String, End)>,
+    ) {
+        let filters: Vec<String> =
+            self.description.subscriptions.iter().map(|s| s.subject.clone()).collect();
+        let streams = match find_streams(&self.shared.nats, &filters).await {
+            Ok(streams) => streams,
+            Err(why) => return self.shared.health.away(&self.part(), &why.to_string()),
+        };
+        let overlap = crate::model::subject::overlap;
+        let missing: Vec<&String> = filters
+            .iter()
+            .filter(|f| !streams.iter().any(|s| s.subjects.iter().any(|subject| overlap(subject, f))))
+            .collect();
+        if missing.is_empty() {
+            self.shared.health.back(&self.part());
+        } else {
+            let why = format!(
+                "no stream has subject {missing:?}; create one, or run `tribox provision`"
+            );
+            self.shared.health.away(&self.part(), &why);
+        }
+        for stream in streams {
+            if reading.contains_key(&stream.name) {
+                continue;
+            }
+            let mine = filters.iter().filter(|f| stream.subjects.iter().any(|s| overlap(s, f)));
+            let mine = mine.cloned().collect();
+            match self.reader(&stream, mine).await {
+                Ok(reader) => {
+                    reading.insert(stream.name.clone(), stream.created);
+                    readers.spawn(async move { (stream.name, reader.run().await) });
+                }
+                Err(why) => self.shared.health.away("postgres", &why.to_string()),
+            }
+        }
+    }
+
+    async fn reader(&self, stream: &StreamInfo, filters: Vec<String>) -> Result<Reader, StoreAway> {
+        let name = &self.description.name;
+        let position = self.shared.store.position(name, &stream.name, stream.created).await?;
+        let floor = position.map_or(0, |(_, floor)| u64::try_from(floor).unwrap_or_default());
+        let ordered = self.description.keyed();
+        let source = Arc::new(Source::new(stream.name.clone(), stream.created, floor, ordered));
+        tracing::info!(handler = name, stream = stream.name, "consuming {}", filters.join(", "));
+        let turn = self.settings.turn.unwrap_or(self.shared.config.lanes.turn);
+        // Enough for every lane to have a turn in hand, one waiting, and one on its way.
+        let max_in_hand = i64::try_from(turn * self.lanes.len() * 4).unwrap_or(4_096);
+        Ok(Reader {
+            nats: self.shared.nats.clone(),
+            consumption: Consumption {
+                handler: name.clone(),
+                stream: stream.name.clone(),
+                filters,
+                ordered,
+                max_in_hand: max_in_hand.clamp(64, 16_384),
+            },
+            source,
+            router: Arc::new(Router::new(&self.description)),
+            lanes: self.lanes.clone(),
+            acknowledge: Acknowledge::new(&self.shared.nats),
+            health: self.shared.health.clone(),
+            metrics: self.metrics.clone(),
+            stop: self.stop.clone(),
+        })
+    }
+
+    async fn hand_out_due(&self) {
+        // An error is met again, and shown, by the lanes.
+        let Ok(due) = self.shared.store.parked_due(&self.description.name, DUE).await else {
+            return;
+        };
+        for parked in due {
+            let lane = match &parked.key {
+                Some(key) => lane_of_key(key, self.due.len()),
+                None => usize::try_from(parked.id).unwrap_or_default() % self.due.len(),
+            };
+            // A full channel is looked at again in a second.
+            if self.due[lane].try_send(parked).is_err() {
+                continue;
+            }
+        }
+    }
+}
+
+fn default_lanes() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4)
+}
