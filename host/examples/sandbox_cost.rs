@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [file, subject, key, payload, body] = arguments.as_slice() else {
         return Err("usage: sandbox_cost FILE.wasm SUBJECT KEY PAYLOAD DOCUMENT".into());
     };
+    #[expect(clippy::disallowed_methods, reason = "the component is named on the command line")]
     let wasm = fs::read(file)?;
     let place = tempfile::tempdir()?;
     let mut loaded = None;

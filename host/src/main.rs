@@ -1,1 +1,7 @@
-fn main() {}
+//! The `tribox` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tribox::cli::main()
+}

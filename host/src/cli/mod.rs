@@ -1,3 +1,126 @@
-//! The program's commands.
+//! The program's commands. Each prints what a person wants to know, and says by its exit code
+//! whether it went well: 0 yes, 1 no, 2 for arguments that make no sense.
 
 pub mod check;
+mod dev;
+mod logging;
+mod migrate;
+mod provision;
+mod serve;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError};
+
+/// Inbox, sandbox, outbox: one transaction. A host for message handlers that are WebAssembly
+/// components.
+#[derive(Debug, Parser)]
+#[command(name = "tribox", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run: consume NATS JetStream, run the handlers, commit to Postgres, publish.
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Run with a private Postgres and NATS, streams made, handlers reloaded on change.
+    Dev {
+        /// The plugin directory.
+        #[arg(default_value = "plugins")]
+        directory: PathBuf,
+        /// A config file; servers and plugin directory in it are not looked at.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Where the servers keep their data, from one start to the next.
+        #[arg(long, default_value = ".tribox")]
+        data: PathBuf,
+    },
+    /// Is this file a handler? Prints what it says of itself, or why it is refused.
+    Check {
+        file: PathBuf,
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring the database schema up to date.
+    Migrate {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print the pending SQL instead of running it; all of it where there is no database.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Make the streams that the handlers in the plugin directory need and that are not there.
+    Provision {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Only say what would be made.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The config file. Without it tribox.toml in the working directory, if there is one, else the
+    /// defaults and the environment.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Config, ConfigError> {
+        let usual = Path::new("tribox.toml");
+        match &self.config {
+            Some(path) => Config::load(path),
+            None if usual.exists() => Config::load(usual),
+            None => {
+                let mut config = Config::default();
+                config.apply_environment(|name| std::env::var(name).ok());
+                Ok(config)
+            }
+        }
+    }
+}
+
+/// A command that failed: the text goes to standard error.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Check { file, json } => return check::run(&file, json, &mut std::io::stdout()),
+        Command::Serve { config } => serve::run(&config),
+        Command::Dev { directory, config, data } => dev::run(&directory, config.as_deref(), &data),
+        Command::Migrate { config, print } => migrate::run(&config, print),
+        Command::Provision { config, dry_run } => provision::run(&config, dry_run),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            // Nobody is left to tell where standard error is gone.
+            let _ = writeln!(std::io::stderr(), "tribox: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The runtime that commands work in.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// Prints a line for people or scripts; a closed pipe is no failure of the command.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

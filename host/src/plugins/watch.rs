@@ -84,6 +84,7 @@ impl Watch {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test lays out its own directory")]
 mod tests {
     use super::ChangeKind::{Added, Changed, Removed};
     use super::*;

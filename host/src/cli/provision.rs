@@ -1,0 +1,52 @@
+//! `tribox provision`.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{ConfigFile, Outcome, runtime, say};
+use crate::config::Config;
+use crate::model::Description;
+use crate::node;
+use crate::plugins::{Catalog, PluginDirectory};
+use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::stream::{self, Nats};
+use crate::telemetry::Health;
+
+pub(super) fn run(config: &ConfigFile, dry_run: bool) -> Outcome {
+    let config = config.load()?;
+    let handlers = handlers(&config)?;
+    runtime()?.block_on(async {
+        let (health, stop) = (Health::default(), CancellationToken::new());
+        let Some(nats) = node::connect_nats(&config.nats, &health, &stop).await? else {
+            return Ok(());
+        };
+        provision(&nats, &handlers, dry_run).await
+    })
+}
+
+/// Makes what is missing, and says what.
+pub(super) async fn provision(nats: &Nats, handlers: &[Description], dry_run: bool) -> Outcome {
+    let changes = stream::plan(nats, handlers).await?;
+    if changes.is_empty() {
+        say("every subject has a stream");
+    }
+    if !dry_run {
+        stream::provision(nats, &changes).await?;
+    }
+    let made = if dry_run { "would make" } else { "made" };
+    for change in changes {
+        let subjects = change.subjects.join(", ");
+        say(&format!("{made} stream {} with {subjects} ({})", change.stream, change.because));
+    }
+    Ok(())
+}
+
+/// What the handlers in the plugin directory say of themselves.
+pub(super) fn handlers(config: &Config) -> Result<Vec<Description>, Box<dyn std::error::Error>> {
+    let directory = PluginDirectory::open(&config.plugins.directory)?;
+    let sandbox = SandboxConfig { cache: config.plugins.cache(), ..SandboxConfig::default() };
+    let catalog = Catalog::load(&directory, &Sandbox::new(sandbox)?)?;
+    for refused in &catalog.refused {
+        say(&format!("refused: {}", refused.error));
+    }
+    Ok(catalog.loaded.iter().map(|l| l.guest.description().as_ref().clone()).collect())
+}
