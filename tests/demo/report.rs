@@ -75,9 +75,8 @@ pub fn how_to_look(stack: &Stack, kept: bool) {
     }
     let (postgres, nats) = (stack.database_url(), stack.nats_url());
     println!("Look for yourself:");
-    println!(
-        "  psql {postgres} -c \"SELECT key, body FROM tribox.documents WHERE collection = 'accounts' LIMIT 5\""
-    );
+    let accounts = "SELECT key, body FROM tribox.documents WHERE collection = 'accounts' LIMIT 5";
+    println!("  psql {postgres} -c \"{accounts}\"");
     println!("  psql {postgres} -c \"SELECT count(*), min(handled_at) FROM tribox.inbox\"");
     println!("  nats --server {nats} stream ls");
     println!("  nats --server {nats} stream view {EVENTS}");

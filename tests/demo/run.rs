@@ -102,7 +102,8 @@ async fn until_handled(pool: &PgPool, count: u64, progress: &mut Progress) -> Re
     }
 }
 
-/// Waits until JetStream has nothing more to deliver, duplicates included, and the events are there.
+/// Waits until JetStream has nothing left to deliver, duplicates included
+/// and the events are there.
 async fn until_settled(broker: &Broker, events: u64) -> Result<()> {
     tribox_tests::wait_within(PATIENCE, "all is acknowledged and published", async || {
         let open = deliveries::open(broker).await.map_err(|e| format!("{e:#}"))?;
