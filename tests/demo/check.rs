@@ -29,19 +29,35 @@ pub struct Audit {
     pub events: usize,
 }
 
+/// A live document: collection, key, body.
+pub type Row = (String, String, Value);
+
+/// Reads everything and compares it with the plan.
 pub async fn check(plan: &Plan, pool: &PgPool, broker: &Broker) -> Result<Audit> {
-    let commands = broker.read(COMMANDS).await?;
-    let events = broker.read(EVENTS).await?;
+    let rows: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT collection, key, body::text FROM tribox.documents WHERE body IS NOT NULL",
+    )
+    .fetch_all(pool)
+    .await
+    .context("failed to read tribox.documents")?;
+    let parse = |(collection, key, body): (String, String, String)| {
+        Ok((collection, key, serde_json::from_str(&body)?))
+    };
+    let rows: Vec<Row> = rows.into_iter().map(parse).collect::<Result<_>>()?;
+    Ok(compare(plan, &rows, &broker.read(COMMANDS).await?, &broker.read(EVENTS).await?))
+}
+
+/// Compares what was found with the plan.
+pub fn compare(plan: &Plan, rows: &[Row], commands: &[Stored], events: &[Stored]) -> Audit {
     let ids: HashSet<_> = commands.iter().filter_map(|m| m.id.as_deref()).collect();
     let findings = vec![
         published(plan, &ids),
-        state(plan, pool).await?,
-        once(plan, &events),
-        first_items(plan, &events),
-        order(plan, &events),
+        state(plan, rows),
+        once(plan, events),
+        first_items(plan, events),
+        order(plan, events),
     ];
-    let duplicates = commands.len() - ids.len();
-    Ok(Audit { findings, duplicates, events: events.len() })
+    Audit { findings, duplicates: commands.len() - ids.len(), events: events.len() }
 }
 
 fn published(plan: &Plan, ids: &HashSet<&str>) -> Finding {
@@ -53,21 +69,14 @@ fn published(plan: &Plan, ids: &HashSet<&str>) -> Finding {
 }
 
 /// Every document is what the commands, each taken once, come to.
-async fn state(plan: &Plan, pool: &PgPool) -> Result<Finding> {
-    let rows: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT collection, key, body::text FROM tribox.documents WHERE body IS NOT NULL",
-    )
-    .fetch_all(pool)
-    .await
-    .context("failed to read tribox.documents")?;
+fn state(plan: &Plan, rows: &[Row]) -> Finding {
     let mut found = BTreeMap::new();
     for (collection, key, body) in rows {
-        let body: Value = serde_json::from_str(&body)?;
         let essence = match collection.as_str() {
             "accounts" => json!([body["balance"], body["changes"]]),
             _ => body["lines"].clone(),
         };
-        found.insert((collection, key), essence);
+        found.insert((collection.clone(), key.clone()), essence);
     }
     let mut expected = BTreeMap::new();
     for (key, account) in &plan.accounts {
@@ -86,7 +95,7 @@ async fn state(plan: &Plan, pool: &PgPool) -> Result<Finding> {
         })
         .collect();
     let (accounts, orders) = (plan.accounts.len(), plan.orders.len());
-    Ok(Finding { what: format!("{accounts} balances and {orders} orders add up"), wrong })
+    Finding { what: format!("{accounts} balances and {orders} orders add up"), wrong }
 }
 
 /// No message id and no content stands in the stream twice, and none is missing.
@@ -167,3 +176,6 @@ fn place(event: &Stored) -> (&str, &str, &str) {
 fn show(value: Option<&Value>) -> String {
     value.map_or_else(|| "missing".to_owned(), Value::to_string)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! an audit of the books that asks Postgres and the streams, and not the host.
 
 mod check;
+mod deliveries;
 mod plan;
 mod progress;
 mod publish;

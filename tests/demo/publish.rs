@@ -14,7 +14,7 @@ use crate::plan::Command;
 
 pub const COMMANDS: &str = "COMMANDS";
 pub const EVENTS: &str = "EVENTS";
-/// The shortest that JetStream knows: its own deduplication must not do the work that is shown here.
+/// The shortest that JetStream knows: its own deduplication must not do the work shown here.
 const WINDOW: Duration = Duration::from_millis(100);
 const IN_FLIGHT: usize = 512;
 

@@ -25,7 +25,11 @@ pub fn print(plan: &Plan, course: &Course, audit: &Audit) -> bool {
     );
     row(
         "redeliveries",
-        format!("{} after kill -9 at {}", course.redelivered, thousands_u64(course.killed_at)),
+        format!(
+            "{} after the kill -9 at {}",
+            thousands_u64(course.redelivered),
+            thousands_u64(course.killed_at)
+        ),
     );
     row("events", format!("{} published", thousands(audit.events)));
     row("rate", format!("{} commands/s until the kill", thousands_u64(course.rate as u64)));
@@ -71,7 +75,8 @@ pub fn how_to_look(stack: &Stack, kept: bool) {
     }
     let (postgres, nats) = (stack.database_url(), stack.nats_url());
     println!("Look for yourself:");
-    println!("  psql {postgres} -c \"SELECT * FROM tribox.documents LIMIT 5\"");
+    let accounts = "SELECT key, body FROM tribox.documents WHERE collection = 'accounts' LIMIT 5";
+    println!("  psql {postgres} -c \"{accounts}\"");
     println!("  psql {postgres} -c \"SELECT count(*), min(handled_at) FROM tribox.inbox\"");
     println!("  nats --server {nats} stream ls");
     println!("  nats --server {nats} stream view {EVENTS}");

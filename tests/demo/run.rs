@@ -3,15 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use async_nats::jetstream::consumer;
-use futures_util::TryStreamExt;
 use sqlx::PgPool;
-use tribox::model::subject::matches;
 use tribox_tests::{Broker, Stack};
 
+use crate::deliveries::{self, Deliveries};
 use crate::plan::{Command, DUPLICATES, Plan};
 use crate::progress::Progress;
-use crate::publish::{self, COMMANDS, EVENTS};
+use crate::publish::{self, EVENTS};
 
 /// How long nothing may happen before the demo gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,6 +35,7 @@ pub async fn run(stack: &mut Stack, plan: &Plan) -> Result<Course> {
     let total = u64::try_from(plan.commands.len())?;
     let (early, late) = duplicates(plan);
     let mut progress = Progress::new(total);
+    let mut deliveries = Deliveries::default();
     let mut host = stack.serve().await?.quiet();
     let started = Instant::now();
 
@@ -53,6 +52,7 @@ pub async fn run(stack: &mut Stack, plan: &Plan) -> Result<Course> {
         host.kill()?;
         progress.say(&format!("kill -9 after {killed_at} commands, and start again"));
         let killed = Instant::now();
+        deliveries.look(&stack.broker).await?;
         let host = stack.serve().await?.quiet();
         Ok::<_, anyhow::Error>((host, killed_at, rate, killed.elapsed()))
     };
@@ -66,7 +66,8 @@ pub async fn run(stack: &mut Stack, plan: &Plan) -> Result<Course> {
     let events = u64::try_from(plan.events())?;
     until_settled(&stack.broker, events).await.with_context(|| host.log())?;
     let elapsed = started.elapsed();
-    let redelivered = redelivered(&stack.broker).await?;
+    deliveries.look(&stack.broker).await?;
+    let redelivered = deliveries.again(&stack.broker).await?;
     host.stop().await?;
     Ok(Course { killed_at, restart, rate, elapsed, redelivered })
 }
@@ -101,15 +102,11 @@ async fn until_handled(pool: &PgPool, count: u64, progress: &mut Progress) -> Re
     }
 }
 
-/// Waits until JetStream has nothing more to deliver, duplicates included, and the events are there.
+/// Waits until JetStream has nothing left to deliver, duplicates included
+/// and the events are there.
 async fn until_settled(broker: &Broker, events: u64) -> Result<()> {
     tribox_tests::wait_within(PATIENCE, "all is acknowledged and published", async || {
-        let open: u64 = consumers(broker)
-            .await
-            .map_err(|e| format!("{e:#}"))?
-            .iter()
-            .map(|c| c.num_pending + c.num_ack_pending as u64)
-            .sum();
+        let open = deliveries::open(broker).await.map_err(|e| format!("{e:#}"))?;
         let there = broker.count(EVENTS).await.map_err(|e| format!("{e:#}"))?;
         if open == 0 && there >= events {
             return Ok(());
@@ -117,28 +114,4 @@ async fn until_settled(broker: &Broker, events: u64) -> Result<()> {
         Err(format!("{open} deliveries are open, {there} of {events} events are published"))
     })
     .await
-}
-
-/// How often JetStream delivered a message that it had delivered before.
-async fn redelivered(broker: &Broker) -> Result<u64> {
-    let stored = broker.read(COMMANDS).await?;
-    let mut redelivered = 0;
-    for consumer in consumers(broker).await? {
-        let mut filters = consumer.config.filter_subjects.clone();
-        filters.extend(Some(consumer.config.filter_subject.clone()).filter(|f| !f.is_empty()));
-        let first = stored
-            .iter()
-            .filter(|m| filters.is_empty() || filters.iter().any(|f| matches(f, &m.subject)))
-            .count();
-        let delivered = consumer.delivered.consumer_sequence;
-        redelivered += delivered.saturating_sub(u64::try_from(first)?);
-    }
-    Ok(redelivered)
-}
-
-async fn consumers(broker: &Broker) -> Result<Vec<consumer::Info>> {
-    let stream = broker.jetstream.get_stream(COMMANDS).await?;
-    // Those of the host alone: readers of a stream have a consumer too, for a while.
-    let all: Vec<consumer::Info> = stream.consumers().try_collect().await?;
-    Ok(all.into_iter().filter(|info| info.config.durable_name.is_some()).collect())
 }

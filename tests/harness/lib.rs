@@ -2,8 +2,8 @@
 //! child process, clients that look from outside, and a proxy that breaks connections.
 //!
 //! Start with [`Stack`]: a database, a nats-server, a plugin directory and a config file of one
-//! test's own. What it starts ends with it; [`run`] ends what is left when a test process is killed.
-//! Nothing here waits for time to pass: see [`wait_until`].
+//! test's own. What it starts ends with it; a watchdog ends what is left when a test process is
+//! killed. Nothing here waits for time to pass: see [`wait_until`].
 
 mod broker;
 mod config;

@@ -122,7 +122,8 @@ async fn servers_of_a_killed_owner_are_stopped_by_the_next() {
     }
     let directory = directory();
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "servers_of_a_killed_owner_are_stopped_by_the_next", "--nocapture"])
+        .args(["--exact", "servers::servers_of_a_killed_owner_are_stopped_by_the_next"])
+        .arg("--nocapture")
         .env(OWNER, directory.path())
         .stdout(Stdio::piped())
         .spawn()

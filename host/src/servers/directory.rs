@@ -1,4 +1,4 @@
-//! The data directory of one private server: who owns it, which port it had, which secrets it keeps.
+//! The data directory of one private server: who owns it, its port, and the secrets it keeps.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};

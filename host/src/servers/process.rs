@@ -201,8 +201,8 @@ fn serves(pid: u32, program: &str, mark: &Path) -> bool {
     })
 }
 
-/// The arguments of a process, each followed by a NUL (spaces count as such where there is no /proc). Nothing
-/// for a process that is gone, a zombie among them.
+/// The arguments of a process, each followed by a NUL; where there is no /proc, spaces count as such.
+/// Nothing for a process that is gone, a zombie among them.
 pub(super) fn command_line(pid: u32) -> Option<String> {
     let text = if Path::new("/proc/self").exists() {
         std::fs::read(format!("/proc/{pid}/cmdline")).ok()?
