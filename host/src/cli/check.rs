@@ -110,7 +110,6 @@ fn to_json(file: &Path, guest: &Guest) -> Value {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a test lays out its own directory")]
 mod tests {
     use super::*;
 

@@ -136,7 +136,14 @@ pub struct LimitsConfig {
 impl Default for LimitsConfig {
     fn default() -> Self {
         let Limits {
-            fuel, deadline, memory, effects, effects_size, document_size, payload_size, ..
+            fuel,
+            deadline,
+            memory,
+            effects,
+            effects_size,
+            document_size,
+            payload_size,
+            ..
         } = Limits::default();
         LimitsConfig { fuel, deadline, memory, effects, effects_size, document_size, payload_size }
     }
@@ -145,7 +152,13 @@ impl Default for LimitsConfig {
 impl From<LimitsConfig> for Limits {
     fn from(config: LimitsConfig) -> Limits {
         let LimitsConfig {
-            fuel, deadline, memory, effects, effects_size, document_size, payload_size,
+            fuel,
+            deadline,
+            memory,
+            effects,
+            effects_size,
+            document_size,
+            payload_size,
         } = config;
         Limits { fuel, deadline, memory, effects, effects_size, document_size, payload_size }
     }
@@ -307,10 +320,9 @@ impl Config {
         let mut config = Config::parse(&text, &shown.to_string())?;
         let base = path.parent().unwrap_or(Path::new("."));
         config.plugins.directory = base.join(&config.plugins.directory);
-        for path in [&mut config.plugins.cache, &mut config.nats.credentials, &mut config.nats.ca] {
-            if let Some(path) = path {
-                *path = base.join(&*path);
-            }
+        let paths = [&mut config.plugins.cache, &mut config.nats.credentials, &mut config.nats.ca];
+        for path in paths.into_iter().flatten() {
+            *path = base.join(&*path);
         }
         config.apply_environment(|name| std::env::var(name).ok());
         Ok(config)
@@ -358,7 +370,9 @@ impl Config {
         at_least("limits.memory", size(self.limits.memory), 1 << 16)?;
         let minute = Duration::from_secs(60);
         if self.retention.inbox < minute {
-            return Err("retention.inbox must be at least 1m: it is what duplicates are met by".into());
+            return Err(
+                "retention.inbox must be at least 1m: it is what duplicates are met by".into()
+            );
         }
         for (name, handler) in &self.handlers {
             at_least(&format!("handlers.{name}.lanes"), handler.lanes.map_or(1, size), 1)?;

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use super::Lane;
 use super::batch::{Batch, Member, Whole};
 use super::ports::{Delivery, DueParked, Outlet, Settle, Store};
-use super::Lane;
 
 /// Parked messages that are taken up in one turn at most, of one key and of all keys.
 const TAKEN_UP: usize = 256;

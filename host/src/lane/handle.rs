@@ -61,9 +61,10 @@ pub fn handle(
     for member in &batch.members {
         fates.push(turn.fate(member)?);
     }
-    let released = batch.taken_up.iter().filter(|(key, whole)| {
-        **whole == Whole::All && !turn.failed.contains(key.as_str())
-    });
+    let released = batch
+        .taken_up
+        .iter()
+        .filter(|(key, whole)| **whole == Whole::All && !turn.failed.contains(key.as_str()));
     let released = released.map(|(key, _)| key.clone()).collect();
     let failed = turn.failed;
     Ok(Handled { fates, snapshot, failed, released })

@@ -375,12 +375,7 @@ fn away(error: StoreAway) -> Again {
     Again::Away(error.0)
 }
 
-fn row(
-    collection: &str,
-    key: &str,
-    version: i64,
-    body: Option<Arc<str>>,
-) -> ports::Row {
+fn row(collection: &str, key: &str, version: i64, body: Option<Arc<str>>) -> ports::Row {
     ports::Row { collection: collection.to_owned(), key: key.to_owned(), version, body }
 }
 

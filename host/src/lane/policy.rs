@@ -21,11 +21,7 @@ const DEADLINE_ATTEMPTS: i32 = 3;
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy {
-            attempts: 20,
-            backoff: Duration::from_secs(1),
-            cap: Duration::from_secs(300),
-        }
+        Policy { attempts: 20, backoff: Duration::from_secs(1), cap: Duration::from_secs(300) }
     }
 }
 

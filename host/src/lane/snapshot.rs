@@ -119,12 +119,9 @@ impl Snapshot {
                 changes.changed.push(collection.to_owned());
             }
         }
-        for rows in [
-            &mut changes.updates,
-            &mut changes.creates,
-            &mut changes.blind,
-            &mut changes.reads,
-        ] {
+        for rows in
+            [&mut changes.updates, &mut changes.creates, &mut changes.blind, &mut changes.reads]
+        {
             rows.sort_unstable_by(|a, b| (&a.collection, &a.key).cmp(&(&b.collection, &b.key)));
         }
         changes.changed.sort_unstable();
@@ -133,7 +130,9 @@ impl Snapshot {
 
     /// The documents as they are after the commit of [`Self::changes`], for the cache: collection,
     /// key, new version and body; no version where it is not known.
-    pub fn after_commit(&self) -> impl Iterator<Item = (&str, &str, Option<i64>, &Option<Arc<str>>)> {
+    pub fn after_commit(
+        &self,
+    ) -> impl Iterator<Item = (&str, &str, Option<i64>, &Option<Arc<str>>)> {
         self.documents.iter().map(|(collection, key, entry)| {
             let version = match entry.base {
                 Base::Unknown => None,

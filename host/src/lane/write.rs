@@ -36,7 +36,8 @@ pub fn write(lane: i32, component: i32, log: &Log, batch: &Batch, handled: &Hand
         positions: positions(&batch.members),
         ..Commit::default()
     };
-    let mut writer = Writer { commit, transient: Vec::new(), next: log.last + 1, names: HashMap::new() };
+    let mut writer =
+        Writer { commit, transient: Vec::new(), next: log.last + 1, names: HashMap::new() };
     for (member, fate) in batch.members.iter().zip(&handled.fates) {
         writer.member(member, fate);
     }

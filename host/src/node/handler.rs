@@ -261,14 +261,15 @@ impl Runner {
         let overlap = crate::model::subject::overlap;
         let missing: Vec<&String> = filters
             .iter()
-            .filter(|f| !streams.iter().any(|s| s.subjects.iter().any(|subject| overlap(subject, f))))
+            .filter(|f| {
+                !streams.iter().any(|s| s.subjects.iter().any(|subject| overlap(subject, f)))
+            })
             .collect();
         if missing.is_empty() {
             self.shared.health.back(&self.part());
         } else {
-            let why = format!(
-                "no stream has subject {missing:?}; create one, or run `tribox provision`"
-            );
+            let why =
+                format!("no stream has subject {missing:?}; create one, or run `tribox provision`");
             self.shared.health.away(&self.part(), &why);
         }
         for stream in streams {

@@ -107,8 +107,7 @@ async fn start(
     let store = Postgres::new(pool, node);
     let publisher = Publisher::start(connect::nats_options(&config.nats))
         .map_err(|why| NodeError(format!("the publisher cannot be started: {why}")))?;
-    let options =
-        relay::Options { window: config.relay.window, backlog: config.relay.backlog };
+    let options = relay::Options { window: config.relay.window, backlog: config.relay.backlog };
     let (relay, relay_task) = RelayTask::new(
         options,
         store.clone(),

@@ -95,7 +95,6 @@ fn read(directory: &PluginDirectory, sandbox: &Sandbox, file: &str) -> Result<Gu
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a test lays out its own directory")]
 mod tests {
     use super::*;
     use crate::sandbox::SandboxConfig;

@@ -153,7 +153,6 @@ fn identity(_metadata: &Metadata) -> (u64, i64, i64) {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a test lays out its own directory")]
 mod tests {
     use super::*;
     use std::fs;

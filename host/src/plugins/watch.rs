@@ -84,7 +84,6 @@ impl Watch {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a test lays out its own directory")]
 mod tests {
     use super::ChangeKind::{Added, Changed, Removed};
     use super::*;

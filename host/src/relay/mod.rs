@@ -21,13 +21,28 @@ use crate::lane::ports::{Entry, Outlet};
 #[derive(Debug)]
 enum Ask {
     /// A log to be relayed; `published` is kept up to date.
-    Open { writer: i32, last: i64, published: Arc<AtomicI64> },
-    Committed { writer: i32, entries: Vec<Entry> },
+    Open {
+        writer: i32,
+        last: i64,
+        published: Arc<AtomicI64>,
+    },
+    Committed {
+        writer: i32,
+        entries: Vec<Entry>,
+    },
     /// The log goes up to here at least, or, without a number, may go further than is known.
-    LookAgain { writer: i32, last: Option<i64> },
-    Transient { entries: Vec<Entry> },
+    LookAgain {
+        writer: i32,
+        last: Option<i64>,
+    },
+    Transient {
+        entries: Vec<Entry>,
+    },
     /// Answer when nothing of these logs is unpublished.
-    WhenEmpty { writers: Vec<i32>, answer: oneshot::Sender<()> },
+    WhenEmpty {
+        writers: Vec<i32>,
+        answer: oneshot::Sender<()>,
+    },
 }
 
 /// The other rooms' end of the relay.

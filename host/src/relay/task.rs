@@ -489,12 +489,7 @@ impl Relayed {
     }
 }
 
-async fn set_undelivered(
-    store: &Postgres,
-    writer: i32,
-    seq: i64,
-    reason: String,
-) -> Judgement {
+async fn set_undelivered(store: &Postgres, writer: i32, seq: i64, reason: String) -> Judgement {
     match store.set_undelivered(writer, seq, &reason).await {
         Ok(()) => Judgement::SetAside { reason },
         Err(_) => Judgement::TryAgain,
@@ -513,9 +508,8 @@ async fn look_for(nats: &Nats, asked: &[Pending]) -> Result<HashSet<String>, Str
         }
         // Without a stream it cannot have been stored.
         let Some(Some(stream)) = known.get(entry.subject.as_str()) else { continue };
-        let (since, ids) = streams
-            .entry(stream.clone())
-            .or_insert_with(|| (entry.committed_at, HashSet::new()));
+        let (since, ids) =
+            streams.entry(stream.clone()).or_insert_with(|| (entry.committed_at, HashSet::new()));
         *since = entry.committed_at.min(*since);
         ids.insert(entry.id.clone());
     }
@@ -538,6 +532,9 @@ fn logged(entry: LoggedEntry) -> Pending {
     Pending { seq, id, subject, headers, payload, committed_at, expires_at }
 }
 
+/// Milliseconds since the Unix epoch, by this host's clock: for ages and expiry, which allow for
+/// clocks that differ ([`SKEW`]).
+#[expect(clippy::disallowed_methods, reason = "compared with a margin for clocks that differ")]
 fn unix_millis() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

@@ -242,7 +242,11 @@ mod tests {
     #[test]
     fn parameters_are_numbered_through() {
         let text = statement(LISTS | REPARK);
-        assert!(text.starts_with("SELECT tribox.check_lists($1, $2, $3, $4, $5, $6), tribox.commit($7,"));
+        assert!(
+            text.starts_with(
+                "SELECT tribox.check_lists($1, $2, $3, $4, $5, $6), tribox.commit($7,"
+            )
+        );
         assert!(text.ends_with("tribox.repark($34, $35, $36, $37, $38, $39, $40, $41)"), "{text}");
         assert_eq!(statement(0).matches('$').count(), 27);
     }

@@ -34,7 +34,9 @@ impl ConnectError {
         let (advice, fatal) = match code.as_deref() {
             Some("28P01" | "28000") => ("check user and password in the Postgres URL", true),
             Some("3D000") => ("create the database, or name another one in the Postgres URL", true),
-            Some("42501") => ("the user lacks a right; see docs/OPERATING.md for those it needs", true),
+            Some("42501") => {
+                ("the user lacks a right; see docs/OPERATING.md for those it needs", true)
+            }
             Some("53300") => ("raise max_connections or lower [postgres] connections", false),
             Some("57P03") => ("the server is starting", false),
             _ => ("check that the server runs and that the Postgres URL is right", false),

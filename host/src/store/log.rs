@@ -35,8 +35,7 @@ impl Postgres {
     /// # Errors
     /// The database cannot be used.
     pub async fn open_writer(&self, handler: &str, lane: i32) -> Result<OpenedWriter, StoreAway> {
-        let query =
-            sqlx::query(sql!("open_writer")).bind(&self.node.name).bind(handler).bind(lane);
+        let query = sqlx::query(sql!("open_writer")).bind(&self.node.name).bind(handler).bind(lane);
         let row = patiently(query.fetch_one(&self.pool)).await?;
         let opened = || {
             Ok(OpenedWriter {
@@ -123,12 +122,7 @@ impl Postgres {
     ///
     /// # Errors
     /// The database cannot be used, or the outcome is unknown.
-    pub async fn release_due(
-        &self,
-        writer: i32,
-        first: i64,
-        limit: i64,
-    ) -> Result<i64, StoreAway> {
+    pub async fn release_due(&self, writer: i32, first: i64, limit: i64) -> Result<i64, StoreAway> {
         let query = sqlx::query_scalar(sql!("release_due"))
             .bind(&self.node.name)
             .bind(self.node.epoch)

@@ -13,11 +13,7 @@ pub struct Migration {
 
 /// All steps, oldest first. What was released is never changed.
 pub const MIGRATIONS: &[Migration] = &[
-    Migration {
-        version: 1,
-        name: "tables",
-        sql: include_str!("../../migrations/0001_tables.sql"),
-    },
+    Migration { version: 1, name: "tables", sql: include_str!("../../migrations/0001_tables.sql") },
     Migration {
         version: 2,
         name: "functions",

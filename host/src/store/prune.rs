@@ -50,8 +50,7 @@ impl Postgres {
     /// # Errors
     /// The database cannot be used.
     pub async fn prune_tombstones(&self, retention: Duration) -> Result<u64, StoreAway> {
-        let query =
-            sqlx::query(sql!("prune_tombstones")).bind(milliseconds(retention)).bind(BATCH);
+        let query = sqlx::query(sql!("prune_tombstones")).bind(milliseconds(retention)).bind(BATCH);
         Ok(patiently(query.execute(&self.pool)).await?.rows_affected())
     }
 }

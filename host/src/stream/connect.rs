@@ -63,6 +63,7 @@ impl NatsOptions {
     }
 
     /// The options that every connection of this host shares.
+    #[expect(clippy::disallowed_methods, reason = "the operator names the credentials file")]
     async fn options(&self, name: &str) -> Result<ConnectOptions, NatsError> {
         let mut options = ConnectOptions::new()
             .name(name)

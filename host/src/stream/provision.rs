@@ -26,9 +26,10 @@ pub async fn plan(nats: &Nats, handlers: &[Description]) -> Result<Vec<Change>, 
         let wanted: Vec<String> = consumed.chain(&handler.publishes).cloned().collect();
         let there = find_streams(nats, &wanted).await?;
         for subject in wanted {
-            let mut taken = there.iter().flat_map(|s| &s.subjects).chain(
-                changes.iter().flat_map(|change| &change.subjects),
-            );
+            let mut taken = there
+                .iter()
+                .flat_map(|s| &s.subjects)
+                .chain(changes.iter().flat_map(|change| &change.subjects));
             if taken.clone().any(|wide| covers(wide, &subject)) {
                 continue;
             }

@@ -33,9 +33,10 @@ impl Router {
         let headers = headers(&message);
         let message = message.message;
         let subject = message.subject.to_string();
-        let found = self.subscriptions.iter().find(|s| {
-            crate::model::subject::matches(&s.subject, &subject)
-        });
+        let found = self
+            .subscriptions
+            .iter()
+            .find(|s| crate::model::subject::matches(&s.subject, &subject));
         let key = match found {
             Some(subscription) => key(&subscription.key, &subject, &headers, &message.payload),
             None => Err("no subscription of the handler matches its subject any more".to_owned()),
@@ -83,10 +84,9 @@ fn headers(message: &jetstream::Message) -> Vec<Header> {
     let mut headers: Vec<Header> = map
         .iter()
         .flat_map(|(name, values)| {
-            values.iter().map(|value| Header {
-                name: name.to_string(),
-                value: value.as_str().to_owned(),
-            })
+            values
+                .iter()
+                .map(|value| Header { name: name.to_string(), value: value.as_str().to_owned() })
         })
         .collect();
     headers.sort_by(|a, b| a.name.cmp(&b.name));
