@@ -93,22 +93,22 @@ impl Source {
         }
     }
 
-    /// Marks messages as handled and moves the floor past what is handled without a gap.
-    pub fn done(&self, sequences: impl IntoIterator<Item = u64>) {
+    /// Marks a message as handled and moves the floor past what is handled without a gap; returns
+    /// where its acknowledgement goes, by its latest delivery.
+    pub fn done(&self, sequence: u64) -> Option<String> {
         let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        for sequence in sequences {
-            if let Ok(at) = in_hand.binary_search_by_key(&sequence, |m| m.sequence) {
-                in_hand[at].done = true;
-                if !self.ordered {
-                    in_hand.remove(at);
-                }
-            }
+        let at = in_hand.binary_search_by_key(&sequence, |m| m.sequence).ok()?;
+        let reply = std::mem::take(&mut in_hand[at].reply);
+        in_hand[at].done = true;
+        if !self.ordered {
+            in_hand.remove(at);
         }
         while in_hand.front().is_some_and(|m| m.done) {
             if let Some(message) = in_hand.pop_front() {
                 self.floor.fetch_max(message.sequence, Ordering::AcqRel);
             }
         }
+        Some(reply)
     }
 
     /// Everything up to this sequence was handled.
@@ -142,8 +142,6 @@ pub struct Delivery {
     pub unroutable: Option<String>,
     pub source: Arc<Source>,
     pub sequence: u64,
-    /// Where an acknowledgement goes.
-    pub reply: String,
     /// It was delivered before, so the inbox may have it.
     pub redelivered: bool,
 }

@@ -379,7 +379,7 @@ impl RelayTask {
             return false;
         }
         // Half of JetStream's shortest common window: a resend within it is told by its id alone.
-        let asked: Vec<Pending> = relayed.log.doubtful(wall - DOUBT_AFTER).cloned().collect();
+        let asked = relayed.log.doubtful(wall - DOUBT_AFTER);
         if asked.is_empty() {
             return true;
         }
