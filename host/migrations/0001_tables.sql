@@ -29,7 +29,7 @@ CREATE TABLE tribox.documents (
     collection text   COLLATE "C" NOT NULL,
     key        text   COLLATE "C" NOT NULL,
     body       jsonb,
-    version    bigint NOT NULL,
+    version    bigint NOT NULL DEFAULT 1,
     -- Set on tombstones alone.
     deleted_at timestamptz,
     PRIMARY KEY (collection, key)

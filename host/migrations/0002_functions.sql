@@ -214,3 +214,13 @@ EXCEPTION WHEN duplicate_table THEN
     NULL;
 END $$;
 CREATE SCHEMA IF NOT EXISTS tribox_state;
+
+-- A document changed by hand gets a new version, so that no host takes its own copy for current.
+CREATE FUNCTION tribox.changed_by_hand() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.version := OLD.version + 1;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER changed_by_hand BEFORE UPDATE ON tribox.documents
+    FOR EACH ROW WHEN (NEW.version = OLD.version) EXECUTE FUNCTION tribox.changed_by_hand();

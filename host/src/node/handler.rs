@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -27,6 +27,8 @@ use crate::telemetry::HandlerMetrics;
 
 /// How often streams are looked for that are not there yet, and parked messages that are due.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often streams are looked for when none is missing.
+const RARELY: Duration = Duration::from_secs(30);
 /// Due parked messages that are looked up at once.
 const DUE: i64 = 1_000;
 
@@ -214,12 +216,15 @@ impl Runner {
         let mut readers: JoinSet<(String, End)> = JoinSet::new();
         let mut reading: BTreeMap<String, i64> = BTreeMap::new();
         let mut tick = tokio::time::interval(LOOK);
+        // Streams may come and go; while all are there, looking for more is rare.
+        let mut next_look = Instant::now();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 Some(ended) = readers.join_next(), if !readers.is_empty() => {
                     if let Ok((stream, end)) = ended {
                         reading.remove(&stream);
+                        next_look = Instant::now();
                         if end == End::StreamGone {
                             let handler = &self.description.name;
                             tracing::warn!(handler, stream, "the stream is gone or was made anew");
@@ -228,8 +233,9 @@ impl Runner {
                 }
                 _ = tick.tick() => {
                     self.hand_out_due().await;
-                    if !self.covered(&reading) {
-                        self.discover(&mut reading, &mut readers).await;
+                    if next_look <= Instant::now() {
+                        let complete = self.discover(&mut reading, &mut readers).await;
+                        next_look = Instant::now() + if complete { RARELY } else { LOOK / 2 };
                     }
                 }
             }
@@ -242,21 +248,21 @@ impl Runner {
         format!("handler {}", self.description.name)
     }
 
-    fn covered(&self, reading: &BTreeMap<String, i64>) -> bool {
-        !reading.is_empty() && !self.shared.health.trouble().contains_key(&self.part())
-    }
-
-    /// Finds the streams of the subscriptions and starts a reader for each new one.
+    /// Finds the streams of the subscriptions and starts a reader for each new one; whether all
+    /// that is subscribed to is read now.
     async fn discover(
         &self,
         reading: &mut BTreeMap<String, i64>,
         readers: &mut JoinSet<(String, End)>,
-    ) {
+    ) -> bool {
         let filters: Vec<String> =
             self.description.subscriptions.iter().map(|s| s.subject.clone()).collect();
         let streams = match find_streams(&self.shared.nats, &filters).await {
             Ok(streams) => streams,
-            Err(why) => return self.shared.health.away(&self.part(), &why.to_string()),
+            Err(why) => {
+                self.shared.health.away(&self.part(), &why.to_string());
+                return false;
+            }
         };
         let overlap = crate::model::subject::overlap;
         let missing: Vec<&String> = filters
@@ -265,7 +271,8 @@ impl Runner {
                 !streams.iter().any(|s| s.subjects.iter().any(|subject| overlap(subject, f)))
             })
             .collect();
-        if missing.is_empty() {
+        let mut complete = missing.is_empty();
+        if complete {
             self.shared.health.back(&self.part());
         } else {
             let why =
@@ -283,9 +290,13 @@ impl Runner {
                     reading.insert(stream.name.clone(), stream.created);
                     readers.spawn(async move { (stream.name, reader.run().await) });
                 }
-                Err(why) => self.shared.health.away("postgres", &why.to_string()),
+                Err(why) => {
+                    self.shared.health.away("postgres", &why.to_string());
+                    complete = false;
+                }
             }
         }
+        complete
     }
 
     async fn reader(&self, stream: &StreamInfo, filters: Vec<String>) -> Result<Reader, StoreAway> {

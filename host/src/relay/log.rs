@@ -66,6 +66,8 @@ pub struct WriterLog {
     capacity: usize,
     /// Entries read from here on may have been sent by an earlier process, up to this one.
     doubtful_to: i64,
+    /// Whether any entry may be in doubt.
+    doubts: bool,
 }
 
 /// What refusing an entry came to.
@@ -88,6 +90,7 @@ impl WriterLog {
             blocked: HashMap::new(),
             capacity,
             doubtful_to: last,
+            doubts: false,
         }
     }
 
@@ -143,6 +146,7 @@ impl WriterLog {
         }
         for entry in entries {
             let doubtful = entry.seq <= self.doubtful_to;
+            self.doubts |= doubtful;
             self.slots.push_back(Slot { entry, state: State::Unsent, doubtful });
         }
     }
@@ -194,8 +198,7 @@ impl WriterLog {
         let Some(at) = self.index(seq) else { return };
         self.slots[at].state = State::Done;
         self.slots[at].doubtful = false;
-        let subject = self.slots[at].entry.subject.clone();
-        if let Some(blocked) = self.blocked.get_mut(&subject) {
+        if let Some(blocked) = self.blocked.get_mut(&self.slots[at].entry.subject) {
             blocked.queue.retain(|waiting| *waiting != seq);
         }
         while self.slots.front().is_some_and(|slot| slot.state == State::Done) {
@@ -258,6 +261,7 @@ impl WriterLog {
     pub fn start_again(&mut self) {
         for slot in &mut self.slots {
             slot.doubtful |= slot.state == State::InFlight;
+            self.doubts |= slot.doubtful;
             if slot.state != State::Done {
                 slot.state = State::Unsent;
             }
@@ -269,11 +273,14 @@ impl WriterLog {
 
     /// Entries to send that may have been sent before `before` (milliseconds since the Unix epoch):
     /// the stream may have forgotten their ids.
-    pub fn doubtful(&self, before: i64) -> impl Iterator<Item = &Pending> {
-        let asked = move |slot: &&Slot| {
-            slot.doubtful && slot.state != State::Done && slot.entry.committed_at < before
-        };
-        self.slots.iter().filter(asked).map(|slot| &slot.entry)
+    pub fn doubtful(&mut self, before: i64) -> Vec<Pending> {
+        if !self.doubts {
+            return Vec::new();
+        }
+        let open = |slot: &&Slot| slot.doubtful && slot.state == State::Unsent;
+        self.doubts = self.slots.iter().any(|slot| open(&slot));
+        let asked = self.slots.iter().filter(open).filter(|s| s.entry.committed_at < before);
+        asked.map(|slot| slot.entry.clone()).collect()
     }
 
     /// The stream was asked for an entry; it is no longer in doubt.
@@ -306,6 +313,10 @@ mod tests {
         std::iter::from_fn(|| log.send(now).map(|entry| entry.seq)).collect()
     }
 
+    fn doubtful(log: &mut WriterLog, before: i64) -> Vec<i64> {
+        log.doubtful(before).into_iter().map(|entry| entry.seq).collect()
+    }
+
     #[test]
     fn entries_leave_in_order_and_the_cursor_follows_without_gaps() {
         let now = Instant::now();
@@ -328,8 +339,8 @@ mod tests {
         sent(&mut log, now);
         log.stored(2);
         log.start_again();
+        assert_eq!(doubtful(&mut log, i64::MAX), [1, 3]);
         assert_eq!(sent(&mut log, now), [1, 3]);
-        assert_eq!(log.doubtful(i64::MAX).map(|e| e.seq).collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]
@@ -393,11 +404,10 @@ mod tests {
         assert_eq!(log.wants(), Some((2, 10)));
         log.read(2, vec![entry(3, "a"), entry(4, "a")]);
         log.announce(vec![entry(5, "a")]);
-        let doubtful = |log: &WriterLog| log.doubtful(4_500).map(|e| e.seq).collect::<Vec<_>>();
-        assert_eq!(doubtful(&log), [3, 4]);
+        assert_eq!(doubtful(&mut log, 4_500), [3, 4]);
         log.resolved(3, true);
         log.resolved(4, false);
-        assert_eq!(doubtful(&log), [0; 0]);
+        assert_eq!(doubtful(&mut log, 4_500), [0; 0]);
         assert_eq!(sent(&mut log, now), [4, 5]);
     }
 }

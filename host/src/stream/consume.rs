@@ -93,7 +93,7 @@ impl Reader {
         let part = format!("stream {} of {}", self.consumption.stream, self.consumption.handler);
         let mut expected = None;
         let mut failures = 0_u32;
-        loop {
+        let end = loop {
             let opened = tokio::select! {
                 () = self.stop.cancelled() => break End::Stopped,
                 opened = self.open(expected) => opened,
@@ -103,8 +103,13 @@ impl Reader {
                     failures = 0;
                     expected = Some(next);
                     self.health.back(&part);
+                    let opened = Instant::now();
                     match self.read(&consumer, &mut expected).await {
                         Leave::End(end) => break end,
+                        // Whatever ends so soon may do so again: no busy loop.
+                        Leave::Reopen if opened.elapsed() < Duration::from_secs(1) => {
+                            tokio::time::sleep(Duration::from_millis(100)).await;
+                        }
                         Leave::Reopen => {}
                     }
                 }
@@ -119,7 +124,9 @@ impl Reader {
                     }
                 }
             }
-        }
+        };
+        self.health.forget(&part);
+        end
     }
 
     /// Finds or makes the consumer; returns it with the consumer sequence of its next delivery, or

@@ -136,10 +136,12 @@ impl Worker {
                         let _ = tokio::time::timeout(Duration::from_secs(1), flushed).await;
                         return Ok(None);
                     }
-                    for message in batch.drain(..).filter(|m| m.connection == connection) {
-                        if let Err(why) = session.send(message).await {
-                            return Ok(Some(why));
-                        }
+                    // The client of a broken connection takes no more than its buffer holds.
+                    let sent = session.send_all(batch.drain(..), connection);
+                    match tokio::time::timeout(PATIENCE, sent).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(why)) => return Ok(Some(why)),
+                        Err(_) => return Ok(Some("the connection takes nothing more".to_owned())),
                     }
                 }
                 ack = acks.next() => match ack {
@@ -184,6 +186,17 @@ struct PubError {
 }
 
 impl Session {
+    async fn send_all(
+        &mut self,
+        messages: impl Iterator<Item = Publish>,
+        connection: u64,
+    ) -> Result<(), String> {
+        for message in messages.filter(|m| m.connection == connection) {
+            self.send(message).await?;
+        }
+        Ok(())
+    }
+
     async fn send(&mut self, message: Publish) -> Result<(), String> {
         if self.client.connection_state() != async_nats::connection::State::Connected {
             return Err("the connection was lost".to_owned());

@@ -57,7 +57,6 @@ impl Router {
             unroutable,
             source: Arc::clone(source),
             sequence,
-            reply: message.reply.map(|reply| reply.to_string()).unwrap_or_default(),
             redelivered,
         }
     }

@@ -40,8 +40,9 @@ impl Acknowledge {
 impl Settle for Acknowledge {
     async fn settle(&self, deliveries: &[Delivery]) {
         for delivery in deliveries {
-            delivery.source.done([delivery.sequence]);
-            self.ack(&delivery.reply).await;
+            if let Some(reply) = delivery.source.done(delivery.sequence) {
+                self.ack(&reply).await;
+            }
         }
     }
 }
