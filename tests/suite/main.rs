@@ -1,5 +1,7 @@
 //! The tests against real servers, a file for each thing that must hold.
 
+mod bad_servers;
+mod chaos;
 mod sandbox;
 mod servers;
 mod stacks;
