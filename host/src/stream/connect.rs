@@ -47,11 +47,20 @@ impl NatsError {
 }
 
 impl NatsOptions {
+    /// The URLs for people: without user, password and token.
+    fn shown(&self) -> String {
+        let without_user = |url: &str| {
+            let (scheme, rest) = url.trim().split_once("://").unwrap_or(("nats", url.trim()));
+            format!("{scheme}://{}", rest.rsplit('@').next().unwrap_or(rest))
+        };
+        self.url.split(',').map(without_user).collect::<Vec<_>>().join(",")
+    }
+
     /// The URLs as the client takes them.
     fn servers(&self) -> Result<Vec<async_nats::ServerAddr>, NatsError> {
         let parsed = self.url.split(',').map(|url| url.trim().parse());
         parsed.collect::<Result<Vec<_>, _>>().map_err(|why| {
-            let url = &self.url;
+            let url = self.shown();
             NatsError::new(
                 format!(
                     "the NATS URL '{url}' cannot be read: {why}; it looks like \
@@ -105,7 +114,7 @@ impl Nats {
     /// # Errors
     /// `fatal` tells what waiting does not mend: a wrong URL, refused credentials, an old server.
     pub async fn connect(options: &NatsOptions) -> Result<Nats, NatsError> {
-        let url = &options.url;
+        let url = options.shown();
         let connected = options
             .options("tribox")
             .await?
@@ -167,5 +176,17 @@ impl Nats {
         {
             tracing::debug!("acknowledgements were not flushed: {why}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_secrets() {
+        let url = "nats://user:p@ss@one:4222, two:4222,tls://token@three".to_owned();
+        let options = NatsOptions { url, ..NatsOptions::default() };
+        assert_eq!(options.shown(), "nats://one:4222,nats://two:4222,tls://three");
     }
 }
