@@ -14,6 +14,7 @@ mod host;
 mod http;
 pub mod programs;
 mod proxy;
+pub mod raw;
 mod run;
 mod stack;
 pub mod tables;

@@ -23,7 +23,7 @@ fn cases() -> Vec<Case> {
         (json!({"do": "read-outside"}), "contract", "\"accounts\", which its description does not"),
         (json!({"do": "reject"}), "reject", "was told to reject"),
         (json!({"do": "flood", "n": 10_001}), "invalid-effects", "at most 10000 are allowed"),
-        (json!({"do": "flood", "n": 400_000}), "invalid-effects", "more than fits at once"),
+        (json!({"do": "flood", "n": 200_000}), "invalid-effects", "more than fits at once"),
         (json!({"do": "many", "n": 10_001}), "invalid-effects", "at most 10000 are allowed"),
         (json!({"do": "write-outside"}), "invalid-effects", "outside the handler's declared"),
         (json!({"do": "publish-outside"}), "invalid-effects", "outside the subjects that the"),
@@ -175,8 +175,7 @@ async fn the_memory_of_the_host_stays_bounded() -> Result<()> {
     // Each of the lanes has one guest of at most 128 MiB at a time, and what it hands over twice
     // at most; without bounds these messages take gigabytes.
     let grown = peak(&host)? - before;
-    println!("the host grew by {grown} MiB from {before} MiB");
-    assert!(grown < 1_024, "the host grew by {grown} MiB from {before} MiB");
+    assert!(grown < 600, "the host grew by {grown} MiB from {before} MiB");
     host.stop().await
 }
 
