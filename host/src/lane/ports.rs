@@ -1,14 +1,13 @@
 //! What a lane needs of the world: a store, a way to settle deliveries and a way out. Only traits
 //! and plain data, so that the same lane runs against Postgres and JetStream and in a simulation.
 
-use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
+pub use super::source::{Admission, Source};
 use crate::model::{Call, Description, Documents, InboxKey, Message, Unreadable};
 
 /// A handler as a lane calls it. Pure: all it does is in what it returns.
@@ -24,114 +23,6 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Loaded {
     pub handler: Arc<dyn Handler>,
     pub component: i32,
-}
-
-/// One stream as one handler consumes it: which of its messages are in hand and which are done.
-#[derive(Debug)]
-pub struct Source {
-    pub stream: String,
-    /// Unix seconds: tells a stream from a later one of the same name.
-    pub created: i64,
-    /// Everything up to here was handled.
-    floor: AtomicU64,
-    /// Its messages have keys: this process alone consumes it, in order and without gaps, and the
-    /// floor means something. Otherwise others may have in hand what is below any floor.
-    ordered: bool,
-    in_hand: Mutex<VecDeque<InHand>>,
-}
-
-#[derive(Debug)]
-struct InHand {
-    sequence: u64,
-    done: bool,
-    since: Instant,
-    reply: String,
-}
-
-/// What to do with a message that the stream delivered.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// It was not seen before: handle it.
-    New,
-    /// It is being handled right now: drop this copy.
-    InHand,
-    /// It was handled: acknowledge it again.
-    Done,
-}
-
-impl Source {
-    pub fn new(stream: String, created: i64, floor: u64, ordered: bool) -> Self {
-        let in_hand = Mutex::new(VecDeque::new());
-        let floor = AtomicU64::new(if ordered { floor } else { 0 });
-        Source { stream, created, floor, ordered, in_hand }
-    }
-
-    /// Notes that everything up to `floor` was handled, by an earlier process.
-    pub fn advance(&self, floor: u64) {
-        if self.ordered {
-            self.floor.fetch_max(floor, Ordering::AcqRel);
-        }
-    }
-
-    /// Takes a delivered message in hand, unless it is there already.
-    pub fn admit(&self, sequence: u64, reply: &str, now: Instant) -> Admission {
-        if sequence <= self.floor() {
-            return Admission::Done;
-        }
-        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        match in_hand.binary_search_by_key(&sequence, |m| m.sequence) {
-            Ok(at) if in_hand[at].done => Admission::Done,
-            Ok(at) => {
-                in_hand[at].reply = reply.to_owned();
-                Admission::InHand
-            }
-            Err(at) => {
-                let reply = reply.to_owned();
-                in_hand.insert(at, InHand { sequence, done: false, since: now, reply });
-                Admission::New
-            }
-        }
-    }
-
-    /// Marks a message as handled and moves the floor past what is handled without a gap; returns
-    /// where its acknowledgement goes, by its latest delivery.
-    pub fn done(&self, sequence: u64) -> Option<String> {
-        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = in_hand.binary_search_by_key(&sequence, |m| m.sequence).ok()?;
-        let reply = std::mem::take(&mut in_hand[at].reply);
-        in_hand[at].done = true;
-        if !self.ordered {
-            in_hand.remove(at);
-        }
-        while in_hand.front().is_some_and(|m| m.done) {
-            if let Some(message) = in_hand.pop_front() {
-                self.floor.fetch_max(message.sequence, Ordering::AcqRel);
-            }
-        }
-        Some(reply)
-    }
-
-    /// Everything up to this sequence was handled.
-    pub fn floor(&self) -> u64 {
-        self.floor.load(Ordering::Acquire)
-    }
-
-    /// How many messages are in hand or wait for an earlier one to be done.
-    pub fn in_hand(&self) -> usize {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Reply subjects of messages that have been in hand since before `since` and are not done; their
-    /// clock is set to `now`.
-    pub fn overdue(&self, since: Instant, now: Instant) -> Vec<String> {
-        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut replies = Vec::new();
-        for message in in_hand.iter_mut().filter(|m| !m.done && m.since < since) {
-            message.since = now;
-            replies.push(message.reply.clone());
-        }
-        replies
-    }
 }
 
 /// A message that arrived for a lane.

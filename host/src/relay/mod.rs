@@ -4,8 +4,11 @@
 //! What it must never do: move a cursor past an entry that is neither stored nor set aside, or send
 //! an entry again that its stream may have forgotten without asking the stream.
 
+mod jobs;
 mod log;
+mod refusals;
 mod scheduler;
+mod sending;
 mod task;
 
 use std::sync::Arc;

@@ -1,0 +1,81 @@
+//! The second step of a turn: one query for what the turn has to know. Documents that the lane has
+//! just written come from its cache, since the commit checks their versions.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::batch::{Batch, Member};
+use super::cache::Cached;
+use super::commit::away;
+use super::ports::{Load, Loaded, LoadedState, Outlet, Row, Settle, Store};
+use super::snapshot::Snapshot;
+use super::{Again, Lane};
+use crate::model::{InboxKey, KeySource};
+
+impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
+    /// After a commit of unknown outcome: finds out from the log whether it took place.
+    pub(super) async fn make_sure(&mut self) -> Result<(), Again> {
+        if self.memory.unsure {
+            let state = self.store.log_state(self.log.writer).await.map_err(away)?;
+            if state.last > self.log.last {
+                self.log.last = state.last;
+                self.outlet.look_again(self.log.writer);
+            }
+            self.memory.unsure = false;
+        }
+        Ok(())
+    }
+
+    /// One query: which messages were handled before, and what is to be read ahead and not cached.
+    pub(super) async fn load(
+        &mut self,
+        loaded: &Loaded,
+        batch: &Batch,
+    ) -> Result<(HashSet<InboxKey>, Snapshot), Again> {
+        let mut wanted = Load::default();
+        let redelivered = |m: &Member| m.delivery().is_some_and(|d| d.redelivered);
+        if self.memory.wary > 0 || batch.members.iter().any(redelivered) {
+            self.memory.wary = self.memory.wary.saturating_sub(1);
+            let arrived = batch.members.iter().filter(|m| m.delivery().is_some());
+            wanted.inbox = arrived.map(|m| m.inbox_key).collect();
+        }
+        let mut snapshot = Snapshot::new(self.store.reader());
+        let mut missing = HashSet::new();
+        for member in &batch.members {
+            let message = member.message();
+            let subscription = loaded.handler.description().subscription_for(&message.subject);
+            let (Some(key), Some(subscription)) = (&message.key, subscription) else { continue };
+            debug_assert_ne!(subscription.key, KeySource::None);
+            for collection in &subscription.read_ahead {
+                if snapshot.has(collection, key) {
+                    continue;
+                }
+                match self.memory.cache.get(collection, key) {
+                    Some(Cached { version, body }) => {
+                        snapshot.preload(&row(collection, key, version, body));
+                    }
+                    None => {
+                        missing.insert((collection.clone(), key.clone()));
+                    }
+                }
+            }
+        }
+        wanted.documents = missing.iter().cloned().collect();
+        let mut state = LoadedState::default();
+        if !wanted.inbox.is_empty() || !wanted.documents.is_empty() {
+            state = self.store.load(&wanted).await.map_err(away)?;
+            self.health.back("postgres");
+        }
+        for (collection, key) in &wanted.documents {
+            snapshot.preload(&row(collection, key, 0, None));
+        }
+        for row in &state.documents {
+            snapshot.preload(row);
+        }
+        Ok((state.handled.into_iter().collect(), snapshot))
+    }
+}
+
+fn row(collection: &str, key: &str, version: i64, body: Option<Arc<str>>) -> Row {
+    Row { collection: collection.to_owned(), key: key.to_owned(), version, body }
+}

@@ -1,0 +1,99 @@
+//! The last step of a turn, after its commit: keep what helps the next turns, count, hand what is to be
+//! published to the relay, acknowledge.
+
+use std::sync::PoisonError;
+
+use super::batch::{Batch, Member, Whole};
+use super::cache::Cached;
+use super::handle::{Fate, Handled};
+use super::ports::{Delivery, DueParked, Entry, Outlet, Settle, Store};
+use super::write::Written;
+use super::{Lane, WARY_TURNS};
+
+impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
+    /// Ends a turn that was committed.
+    pub(super) async fn settle(&mut self, batch: &Batch, handled: &Handled, written: Written) {
+        self.remember(batch, handled);
+        self.report(&written.commit.handler, batch, handled);
+        let delayed = !written.commit.scheduled.is_empty();
+        self.hand_over(written.commit.entries, written.transient, delayed);
+        let deliveries: Vec<Delivery> =
+            batch.members.iter().filter_map(Member::delivery).cloned().collect();
+        self.settle.settle(&deliveries).await;
+    }
+
+    /// Keeps what the next turns can use.
+    fn remember(&mut self, batch: &Batch, handled: &Handled) {
+        let snapshot = handled.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        for (collection, key, version, body) in snapshot.after_commit() {
+            match version {
+                Some(version) => {
+                    self.memory.cache.put(collection, key, Cached { version, body: body.clone() });
+                }
+                None => self.memory.cache.remove(collection, key),
+            }
+        }
+        drop(snapshot);
+        self.memory.held.extend(handled.failed.iter().cloned());
+        for (key, whole) in &batch.taken_up {
+            if handled.released.contains(key) {
+                self.memory.held.remove(key);
+            } else if let Whole::MoreFrom(id) = whole
+                && !handled.failed.contains(key)
+            {
+                self.memory.again.push_back(DueParked { id: *id, key: Some(key.clone()) });
+            }
+        }
+        if handled.fates.iter().any(|fate| matches!(fate, Fate::Duplicate)) {
+            self.memory.wary = WARY_TURNS;
+        }
+    }
+
+    /// Counts what happened, and says what was set aside.
+    fn report(&self, handler: &str, batch: &Batch, handled: &Handled) {
+        self.metrics.turn_messages.observe(batch.members.len() as f64);
+        let mut done = 0;
+        let mut duplicates = 0;
+        for (member, fate) in batch.members.iter().zip(&handled.fates) {
+            match fate {
+                Fate::Handled(_) => done += 1,
+                Fate::Duplicate => duplicates += 1,
+                Fate::Untouched => {}
+                Fate::Parked(parking) => {
+                    self.metrics.parked(parking.reason).inc();
+                    let message = member.message();
+                    if parking.reason != "waiting" {
+                        tracing::warn!(
+                            handler,
+                            message_id = message.id,
+                            subject = message.subject,
+                            key = message.key,
+                            reason = parking.reason,
+                            attempts = parking.attempts,
+                            retry_after_ms = parking.retry_after,
+                            "message parked: {}",
+                            parking.error
+                        );
+                    }
+                }
+            }
+        }
+        self.metrics.handled.inc_by(done);
+        self.metrics.duplicates.inc_by(duplicates);
+    }
+
+    /// Hands what was committed to the relay.
+    fn hand_over(&mut self, entries: Vec<Entry>, transient: Vec<Entry>, delayed: bool) {
+        self.metrics.sent.inc_by(entries.len() as u64);
+        if let Some(last) = entries.last() {
+            self.log.last = last.seq;
+            self.outlet.committed(self.log.writer, entries);
+        }
+        if !transient.is_empty() {
+            self.outlet.transient(transient);
+        }
+        if delayed {
+            self.outlet.scheduled();
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What of a stream is in hand: which messages were delivered, which are done, and up to where all of
+//! them are. Redeliveries are told from new messages by it, before they reach a lane.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// One stream as one handler consumes it: which of its messages are in hand and which are done.
+#[derive(Debug)]
+pub struct Source {
+    pub stream: String,
+    /// Unix seconds: tells a stream from a later one of the same name.
+    pub created: i64,
+    /// Everything up to here was handled.
+    floor: AtomicU64,
+    /// Its messages have keys: this process alone consumes it, in order and without gaps, and the
+    /// floor means something. Otherwise others may have in hand what is below any floor.
+    ordered: bool,
+    in_hand: Mutex<VecDeque<InHand>>,
+}
+
+#[derive(Debug)]
+struct InHand {
+    sequence: u64,
+    done: bool,
+    since: Instant,
+    reply: String,
+}
+
+/// What to do with a message that the stream delivered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It was not seen before: handle it.
+    New,
+    /// It is being handled right now: drop this copy.
+    InHand,
+    /// It was handled: acknowledge it again.
+    Done,
+}
+
+impl Source {
+    pub fn new(stream: String, created: i64, floor: u64, ordered: bool) -> Self {
+        let in_hand = Mutex::new(VecDeque::new());
+        let floor = AtomicU64::new(if ordered { floor } else { 0 });
+        Source { stream, created, floor, ordered, in_hand }
+    }
+
+    /// Notes that everything up to `floor` was handled, by an earlier process.
+    pub fn advance(&self, floor: u64) {
+        if self.ordered {
+            self.floor.fetch_max(floor, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes a delivered message in hand, unless it is there already.
+    pub fn admit(&self, sequence: u64, reply: &str, now: Instant) -> Admission {
+        if sequence <= self.floor() {
+            return Admission::Done;
+        }
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        match in_hand.binary_search_by_key(&sequence, |m| m.sequence) {
+            Ok(at) if in_hand[at].done => Admission::Done,
+            Ok(at) => {
+                in_hand[at].reply = reply.to_owned();
+                Admission::InHand
+            }
+            Err(at) => {
+                let reply = reply.to_owned();
+                in_hand.insert(at, InHand { sequence, done: false, since: now, reply });
+                Admission::New
+            }
+        }
+    }
+
+    /// Marks a message as handled and moves the floor past what is handled without a gap; returns
+    /// where its acknowledgement goes, by its latest delivery.
+    pub fn done(&self, sequence: u64) -> Option<String> {
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = in_hand.binary_search_by_key(&sequence, |m| m.sequence).ok()?;
+        let reply = std::mem::take(&mut in_hand[at].reply);
+        in_hand[at].done = true;
+        if !self.ordered {
+            in_hand.remove(at);
+        }
+        while in_hand.front().is_some_and(|m| m.done) {
+            if let Some(message) = in_hand.pop_front() {
+                self.floor.fetch_max(message.sequence, Ordering::AcqRel);
+            }
+        }
+        Some(reply)
+    }
+
+    /// Everything up to this sequence was handled.
+    pub fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    /// How many messages are in hand or wait for an earlier one to be done.
+    pub fn in_hand(&self) -> usize {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Reply subjects of messages that have been in hand since before `since` and are not done; their
+    /// clock is set to `now`.
+    pub fn overdue(&self, since: Instant, now: Instant) -> Vec<String> {
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut replies = Vec::new();
+        for message in in_hand.iter_mut().filter(|m| !m.done && m.since < since) {
+            message.since = now;
+            replies.push(message.reply.clone());
+        }
+        replies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(source: &Source, sequence: u64) -> Admission {
+        source.admit(sequence, &format!("reply-{sequence}"), Instant::now())
+    }
+
+    #[test]
+    fn the_floor_moves_past_what_is_done_without_a_gap() {
+        let source = Source::new("S".into(), 0, 10, true);
+        assert_eq!(admit(&source, 9), Admission::Done);
+        for sequence in [11, 13, 14] {
+            assert_eq!(admit(&source, sequence), Admission::New);
+        }
+        source.done(13);
+        assert_eq!((source.floor(), source.in_hand()), (10, 3));
+        assert_eq!(admit(&source, 13), Admission::Done);
+        assert_eq!(admit(&source, 11), Admission::InHand);
+        source.done(11);
+        assert_eq!((source.floor(), source.in_hand()), (13, 1));
+    }
+
+    #[test]
+    fn without_order_nothing_is_concluded_from_a_sequence() {
+        let source = Source::new("S".into(), 0, 10, false);
+        assert_eq!(admit(&source, 5), Admission::New);
+        assert_eq!(source.done(5).as_deref(), Some("reply-5"));
+        assert_eq!(admit(&source, 5), Admission::New);
+        assert_eq!(source.floor(), 0);
+    }
+
+    #[test]
+    fn the_latest_delivery_is_acknowledged() {
+        let source = Source::new("S".into(), 0, 0, true);
+        source.admit(1, "first", Instant::now());
+        source.admit(1, "second", Instant::now());
+        assert_eq!(source.done(1).as_deref(), Some("second"));
+    }
+}
