@@ -2,6 +2,11 @@
 
 mod leftovers;
 mod parked_by_hand;
+mod bad_config;
+mod bad_files;
+mod bad_messages;
+mod bad_servers;
+mod chaos;
 mod sandbox;
 mod servers;
 mod stacks;
