@@ -6,14 +6,18 @@
 //! killed. Nothing here waits for time to pass: see [`wait_until`].
 
 mod broker;
+pub mod chaos;
 mod config;
 mod database;
+pub mod fakes;
 mod host;
 mod http;
 pub mod programs;
 mod proxy;
+pub mod raw;
 mod run;
 mod stack;
+pub mod tables;
 mod wait;
 
 pub use broker::{Broker, Stored};
