@@ -1,23 +1,5 @@
 //! The tests against real servers, a file for each thing that must hold.
 
-mod bad_config;
-mod bad_files;
-mod bad_messages;
-mod bad_servers;
-mod books;
-mod chaos;
-mod deliver;
-mod duplicate;
-mod leftovers;
-mod order;
-mod parked_by_hand;
-mod relay;
-mod sandbox;
-mod schedule;
-mod servers;
-mod shutdown;
-mod stacks;
-mod whole;
 /// Makes each of these functions a test against nats-server as it is now, and one against the
 /// oldest that is supported.
 macro_rules! on_each_nats_server {
@@ -36,3 +18,22 @@ macro_rules! on_each_nats_server {
         }
     };
 }
+
+mod bad_config;
+mod bad_files;
+mod bad_messages;
+mod bad_servers;
+mod books;
+mod chaos;
+mod deliver;
+mod duplicate;
+mod leftovers;
+mod order;
+mod parked_by_hand;
+mod relay;
+mod sandbox;
+mod schedule;
+mod servers;
+mod shutdown;
+mod stacks;
+mod whole;
