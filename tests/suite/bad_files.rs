@@ -66,7 +66,8 @@ fn refusal(host: &Host, file: &str) -> Option<Value> {
 }
 
 async fn refused(host: &Host, file: &str, words: &[&str]) -> Result<()> {
-    let line = wait_until(&format!("{file} is refused"), async || {
+    let what = format!("{file} is refused");
+    let line = wait_until(&what, async || {
         refusal(host, file).ok_or_else(|| "no line in the log".to_owned())
     });
     let line = line.await?;
