@@ -1,7 +1,7 @@
 # Each target has one line of help: `make` shows them.
 
 # The guests that tests and the demo load, built as components.
-GUESTS := accounts orders items bookings baskets chaos bare
+GUESTS := accounts orders items bookings baskets chaos keys bare
 GUEST_PACKAGES := $(addprefix -p ,$(GUESTS))
 COMPONENT_TARGET := wasm32-wasip2
 
@@ -10,7 +10,7 @@ export RUST_TEST_THREADS ?= 3
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests host demo test lint fmt test-cargo-component clean-tools
+.PHONY: help setup guests host demo test bench lint fmt test-cargo-component clean-tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,10 @@ demo: guests host ## See it work: 20,000 commands, duplicates, a kill -9, and th
 test: guests host ## Run all tests, against real servers that they start themselves
 	cargo test -p tribox -p tribox-tests
 	cargo test $(GUEST_PACKAGES) -p tribox-guest
+
+bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run)
+	cargo build --release -p tribox -p tribox-tests
+	TRIBOX_BIN=$(CURDIR)/target/release/tribox target/release/bench $(if $(QUICK),--quick)
 
 lint: setup ## Check formatting, clippy with warnings as errors, and cargo deny where it is installed
 	cargo fmt --all --check

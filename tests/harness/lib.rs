@@ -6,15 +6,19 @@
 //! killed. Nothing here waits for time to pass: see [`wait_until`].
 
 mod broker;
+pub mod chaos;
 mod config;
 mod database;
+pub mod fakes;
 mod host;
 mod http;
 mod look;
 pub mod programs;
 mod proxy;
+pub mod raw;
 mod run;
 mod stack;
+pub mod tables;
 mod wait;
 
 pub use broker::{Broker, Stored};

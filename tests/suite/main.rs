@@ -19,10 +19,17 @@ macro_rules! on_each_nats_server {
     };
 }
 
+mod bad_config;
+mod bad_files;
+mod bad_messages;
+mod bad_servers;
 mod books;
+mod chaos;
 mod deliver;
 mod duplicate;
+mod leftovers;
 mod order;
+mod parked_by_hand;
 mod relay;
 mod sandbox;
 mod schedule;

@@ -18,6 +18,8 @@ const GRACE: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 struct Command {
     /// Cents, above zero.
     amount: i64,
+    /// What the bank statement shows.
+    reference: Option<String>,
 }
 
 /// `accounts.<id>.enforce-overdrawn`: EnforceAccountOverdrawnDeadline, which this handler sends to
@@ -35,6 +37,9 @@ struct Account {
     balance: i64,
     /// How many debits and credits there were.
     changes: u64,
+    /// The reference of the last change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     overdrawn_since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -48,6 +53,8 @@ struct BalanceChanged<'a> {
     balance: i64,
     /// Counts the changes of the account from 1, without gaps.
     sequence: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -82,8 +89,8 @@ impl Handler for Accounts {
         let id = message.key()?;
         let account: Account = documents::get("accounts", id)?.unwrap_or_default();
         match message.last_token() {
-            "debit" => change(id, account, -amount(&message)?, message.stored_at),
-            "credit" => change(id, account, amount(&message)?, message.stored_at),
+            "debit" => change(id, account, -1, command(&message)?, message.stored_at),
+            "credit" => change(id, account, 1, command(&message)?, message.stored_at),
             _ => enforce(id, account, message.json()?),
         }
     }
@@ -91,14 +98,22 @@ impl Handler for Accounts {
 
 tribox_guest::export!(Accounts);
 
-fn amount(message: &Message) -> Result<i64, Failure> {
-    match message.json::<Command>()?.amount {
-        amount if amount > 0 => Ok(amount),
-        amount => Err(Failure::reject(format!("amount {amount} must be above zero"))),
+fn command(message: &Message) -> Result<Command, Failure> {
+    let command: Command = message.json()?;
+    if command.amount <= 0 {
+        return Err(Failure::reject(format!("amount {} must be above zero", command.amount)));
     }
+    Ok(command)
 }
 
-fn change(id: &str, mut account: Account, amount: i64, now: Timestamp) -> Result<Effects, Failure> {
+fn change(
+    id: &str,
+    mut account: Account,
+    sign: i64,
+    command: Command,
+    now: Timestamp,
+) -> Result<Effects, Failure> {
+    let amount = sign * command.amount;
     let threshold: i64 = settings::get_or("threshold", 100)?;
     let before = account.balance;
     let balance = before
@@ -106,10 +121,12 @@ fn change(id: &str, mut account: Account, amount: i64, now: Timestamp) -> Result
         .ok_or_else(|| Failure::reject(format!("{before} and {amount} are too much to add")))?;
     account.balance = balance;
     account.changes += 1;
+    account.reference = command.reference;
 
     let mut effects = Effects::new();
     let sequence = account.changes;
-    let changed = BalanceChanged { account: id, amount, balance, sequence };
+    let reference = account.reference.as_deref();
+    let changed = BalanceChanged { account: id, amount, balance, sequence, reference };
     effects.send(format!("accounts.events.{id}.balance-changed"), &changed)?;
 
     if before >= threshold && balance < threshold {
