@@ -78,7 +78,11 @@ async fn a_place_that_cannot_be_used_is_named() -> Result<()> {
     let mut stack = Stack::new("bad-config").await?;
     let nowhere = stack.directory().join("nowhere");
     for (key, value, words) in [
-        ("plugins.directory", nowhere.display().to_string(), ["nowhere cannot be opened", "create it"]),
+        (
+            "plugins.directory",
+            nowhere.display().to_string(),
+            ["nowhere cannot be opened", "create it"],
+        ),
         ("nats.credentials", nowhere.display().to_string(), ["credentials file", "cannot be read"]),
         ("log.filter", "loud,=".to_owned(), ["the log filter 'loud,='", "cannot be read"]),
     ] {

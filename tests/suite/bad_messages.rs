@@ -105,8 +105,7 @@ async fn messages_without_a_usable_key_are_set_aside() -> Result<()> {
     });
     let mut told: Vec<Value> = told.await?.iter().map(|event| event.json()).collect();
     told.sort_by_key(|event| event["id"].to_string());
-    let expected =
-        [json!({"id": "fine", "key": "42"}), json!({"id": "seven", "key": "7 \u{e9}"})];
+    let expected = [json!({"id": "fine", "key": "42"}), json!({"id": "seven", "key": "7 \u{e9}"})];
     assert_eq!(told, expected);
     let metric = "tribox_parked_total{handler=\"keys\",reason=\"no-key\"}";
     assert_eq!(host.metric(metric).await?, f64::from(u32::try_from(bad.len())? + 2));
@@ -148,8 +147,7 @@ async fn absurd_headers_ids_and_subjects_harm_nothing() -> Result<()> {
     let told = chaos::told_when(&stack.broker, 8).await?;
     let mut keys: Vec<&str> = told.iter().map(|event| event.key.as_str()).collect();
     keys.sort_unstable();
-    let fine =
-        ["blank", "emoji", "long-value", "many", "no-id", "nul", "nul-id", "\u{fc}n\u{ef}"];
+    let fine = ["blank", "emoji", "long-value", "many", "no-id", "nul", "nul-id", "\u{fc}n\u{ef}"];
     assert_eq!(keys, fine);
     let parked = tables::parked_when(&stack.pool, 3).await?;
     assert_eq!(row(&parked, "nul-parked")?.reason, "reject");

@@ -137,11 +137,8 @@ async fn a_nats_that_refuses_for_good_ends_the_host() -> Result<()> {
     let users = "{ users: [ { user: tribox, password: right } ] }".to_owned();
     let directory = tempfile::tempdir()?;
     let settings = vec![("authorization".to_owned(), users)];
-    let options = NatsOptions {
-        program: Some(programs::nats_server()),
-        settings,
-        ..NatsOptions::default()
-    };
+    let options =
+        NatsOptions { program: Some(programs::nats_server()), settings, ..NatsOptions::default() };
     let closed = tribox::servers::PrivateNats::start(directory.path(), options).await?;
     let mut stack = Stack::new("wrong-nats").await?;
     let old = fakes::nats("2.9.25").await?;
@@ -192,9 +189,15 @@ async fn the_count_is_right(stack: &Stack, rounds: usize) -> Result<()> {
     let told = chaos::told_when(&stack.broker, rounds * KEYS).await?;
     assert_eq!(told.len(), rounds * KEYS);
     for key in (0..KEYS).map(|n| format!("k{n}")) {
-        let counts: Vec<&Value> =
-            told.iter().filter(|event| event.key == key).map(|event| &event.body["count"]).collect();
-        assert_eq!(counts, (1..=rounds).map(|n| json!(n)).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+        let counts: Vec<&Value> = told
+            .iter()
+            .filter(|event| event.key == key)
+            .map(|event| &event.body["count"])
+            .collect();
+        assert_eq!(
+            counts,
+            (1..=rounds).map(|n| json!(n)).collect::<Vec<_>>().iter().collect::<Vec<_>>()
+        );
         let document = tables::document(&stack.pool, "chaos", &key).await?;
         assert_eq!(document, Some(json!({ "count": rounds })), "{key}");
     }

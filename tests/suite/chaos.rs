@@ -104,7 +104,8 @@ async fn what_a_handler_must_not_do_is_stopped_and_named_and_harms_nothing_else(
     assert!(told.iter().all(|event| event.verb == "ok"), "{told:?}");
     let sql = "SELECT collection || '/' || key FROM tribox.documents ORDER BY 1";
     let documents: Vec<String> = sqlx::query_scalar(sql).fetch_all(&stack.pool).await?;
-    let keys = (0..cases.len()).flat_map(|n| [format!("chaos/bad-{n}"), format!("chaos/other-{n}")]);
+    let keys =
+        (0..cases.len()).flat_map(|n| [format!("chaos/bad-{n}"), format!("chaos/other-{n}")]);
     assert_eq!(documents.into_iter().collect::<BTreeSet<_>>(), keys.collect());
     assert_eq!(tables::handled(&stack.pool).await?, (fine + cases.len()) as i64);
     host.stop().await
@@ -114,7 +115,10 @@ async fn what_a_handler_must_not_do_is_stopped_and_named_and_harms_nothing_else(
 async fn a_message_that_is_not_ready_holds_back_its_key_alone() -> Result<()> {
     let mut stack = Stack::new("retry").await?;
     chaos::prepare(&stack).await?;
-    stack.config.set("handlers.chaos.retry.backoff", "10ms").set("handlers.chaos.retry.attempts", 3);
+    stack
+        .config
+        .set("handlers.chaos.retry.backoff", "10ms")
+        .set("handlers.chaos.retry.attempts", 3);
     let host = stack.serve().await?;
     chaos::order(&stack.broker, "held", "a", &json!({"do": "retry-until", "of": "b"})).await?;
     chaos::order(&stack.broker, "never", "c", &json!({"do": "retry"})).await?;

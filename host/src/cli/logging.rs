@@ -3,8 +3,21 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::config::{Log, LogFormat};
+
+/// The time of day, UTC, as people read it: log lines in a terminal are of today.
+struct TimeOfDay;
+
+impl FormatTime for TimeOfDay {
+    #[expect(clippy::disallowed_methods, reason = "for display")]
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        let now = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
+        writer.write_str(now.get(11..).unwrap_or(&now))
+    }
+}
 
 /// Starts logging.
 ///
@@ -23,7 +36,7 @@ pub fn start(config: &Log) -> Result<(), Box<dyn std::error::Error>> {
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if human {
-        lines.with_ansi(terminal).with_target(false).try_init()
+        lines.with_ansi(terminal).with_target(false).with_timer(TimeOfDay).try_init()
     } else {
         lines.json().flatten_event(true).try_init()
     };

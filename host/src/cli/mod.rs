@@ -3,6 +3,7 @@
 
 pub mod check;
 mod dev;
+mod hints;
 mod logging;
 mod migrate;
 mod provision;

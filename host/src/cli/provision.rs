@@ -13,7 +13,11 @@ use crate::telemetry::Health;
 
 pub(super) fn run(config: &ConfigFile, dry_run: bool) -> Outcome {
     let config = config.load()?;
-    let handlers = handlers(&config)?;
+    let catalog = catalog(&config)?;
+    for refused in &catalog.refused {
+        say(&format!("refused: {}", refused.error));
+    }
+    let handlers = descriptions(&catalog);
     runtime()?.block_on(async {
         let (health, stop) = (Health::default(), CancellationToken::new());
         let Some(nats) = node::connect_nats(&config.nats, &health, &stop).await? else {
@@ -24,7 +28,7 @@ pub(super) fn run(config: &ConfigFile, dry_run: bool) -> Outcome {
 }
 
 /// Makes what is missing, and says what.
-pub(super) async fn provision(nats: &Nats, handlers: &[Description], dry_run: bool) -> Outcome {
+async fn provision(nats: &Nats, handlers: &[Description], dry_run: bool) -> Outcome {
     let changes = stream::plan(nats, handlers).await?;
     if changes.is_empty() {
         say("every subject has a stream");
@@ -40,13 +44,14 @@ pub(super) async fn provision(nats: &Nats, handlers: &[Description], dry_run: bo
     Ok(())
 }
 
-/// What the handlers in the plugin directory say of themselves.
-pub(super) fn handlers(config: &Config) -> Result<Vec<Description>, Box<dyn std::error::Error>> {
+/// What is in the plugin directory.
+pub(super) fn catalog(config: &Config) -> Result<Catalog, Box<dyn std::error::Error>> {
     let directory = PluginDirectory::open(&config.plugins.directory)?;
     let sandbox = SandboxConfig { cache: config.plugins.cache(), ..SandboxConfig::default() };
-    let catalog = Catalog::load(&directory, &Sandbox::new(sandbox)?)?;
-    for refused in &catalog.refused {
-        say(&format!("refused: {}", refused.error));
-    }
-    Ok(catalog.loaded.iter().map(|l| l.guest.description().as_ref().clone()).collect())
+    Ok(Catalog::load(&directory, &Sandbox::new(sandbox)?)?)
+}
+
+/// What its handlers say of themselves.
+pub(super) fn descriptions(catalog: &Catalog) -> Vec<Description> {
+    catalog.loaded.iter().map(|loaded| loaded.guest.description().as_ref().clone()).collect()
 }

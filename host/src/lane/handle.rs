@@ -8,7 +8,7 @@ use super::batch::{Batch, Member, Origin, Whole};
 use super::policy::Policy;
 use super::ports::{Handler, ParkedState, Parking};
 use super::snapshot::Snapshot;
-use crate::model::{Documents, Effects, Failure, InboxKey, Unreadable, Verdict};
+use crate::model::{Documents, Effects, Failure, InboxKey, KeySource, Unreadable, Verdict};
 
 /// What becomes of a message of a turn.
 #[derive(Debug)]
@@ -103,6 +103,10 @@ impl Pass<'_> {
                 if key.is_some_and(|key| self.failed.contains(key)) {
                     return Ok(Fate::Untouched);
                 }
+                if key.is_none() && self.needs_key(&message.subject) {
+                    let why = "it was set aside without the key its subscription asks for";
+                    return Ok(self.failed(member, &Failure::NoKey(why.to_owned())));
+                }
             }
         }
         if let Some(why) = &member.refused {
@@ -117,6 +121,11 @@ impl Pass<'_> {
                 Ok(Fate::Handled(effects))
             }
         }
+    }
+
+    fn needs_key(&self, subject: &str) -> bool {
+        let subscription = self.handler.description().subscription_for(subject);
+        subscription.is_some_and(|s| s.key != KeySource::None)
     }
 
     /// Whether a message that arrived waits behind an earlier one of its key.

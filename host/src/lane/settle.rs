@@ -56,7 +56,18 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
         let mut duplicates = 0;
         for (member, fate) in batch.members.iter().zip(&handled.fates) {
             match fate {
-                Fate::Handled(_) => done += 1,
+                Fate::Handled(effects) => {
+                    done += 1;
+                    let message = member.message();
+                    tracing::debug!(
+                        handler,
+                        message_id = message.id,
+                        subject = message.subject,
+                        documents = effects.mutations.len(),
+                        messages = effects.messages.len(),
+                        "message handled"
+                    );
+                }
                 Fate::Duplicate => duplicates += 1,
                 Fate::Untouched => {}
                 Fate::Parked(parking) => {

@@ -1,4 +1,5 @@
-//! What runs beside the handlers: the heartbeat, and removing what is past its retention.
+//! What runs beside the handlers: the heartbeat, publishing what was left, and removing what is past
+//! its retention.
 
 use std::time::Duration;
 
@@ -6,10 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::lane::ports::StoreAway;
+use crate::store::Unfinished;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Between two sweeps; a sweep that finds much goes on at once, with pauses in between.
 const PRUNE: Duration = Duration::from_secs(10);
+/// Delayed messages that are counted at most.
+const COUNTED: i64 = 100_000;
 const BETWEEN_BATCHES: Duration = Duration::from_millis(50);
 /// Tombstones are kept far longer than any turn lasts.
 const TOMBSTONES: Duration = Duration::from_secs(3_600);
@@ -34,6 +38,39 @@ pub async fn heartbeat(shared: Shared, stop: CancellationToken) {
     }
 }
 
+/// Has everything published that this node committed earlier, also for handlers that are no longer
+/// there, and says what other nodes have left behind. Runs before any handler opens its logs.
+pub async fn publish_leftovers(shared: &Shared, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        match take_up(shared).await {
+            Ok(()) => return,
+            Err(why) => shared.health.away("postgres", &why.to_string()),
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(HEARTBEAT) => {}
+        }
+    }
+}
+
+async fn take_up(shared: &Shared) -> Result<(), StoreAway> {
+    let own = &shared.store.node().name;
+    for log in shared.store.unfinished().await? {
+        let Unfinished { node, handler, lane, alive, .. } = log;
+        if node == *own {
+            let opened = shared.store.open_writer(&handler, lane).await?;
+            shared.relay.open(opened.id, opened.published, opened.last);
+        } else if !alive {
+            tracing::warn!(
+                handler,
+                "node '{node}' has left messages unpublished that only a host of its name \
+                 publishes: start one with [node] name = \"{node}\""
+            );
+        }
+    }
+    Ok(())
+}
+
 /// What a node says that lost its name.
 pub fn fenced_out(name: &str, holder: &str) -> String {
     format!(
@@ -42,7 +79,7 @@ pub fn fenced_out(name: &str, holder: &str) -> String {
     )
 }
 
-/// Removes what is past its retention, in small batches.
+/// Removes what is past its retention, in small batches, and counts what waits to be due.
 pub async fn prune(shared: Shared, stop: CancellationToken) {
     loop {
         tokio::select! {
@@ -57,6 +94,7 @@ pub async fn prune(shared: Shared, stop: CancellationToken) {
 }
 
 async fn sweep(shared: &Shared, stop: &CancellationToken) -> Result<(), StoreAway> {
+    shared.metrics.scheduled.set(shared.store.count_scheduled(COUNTED).await?);
     let retention = &shared.config.retention;
     loop {
         let gone = shared.store.prune_inbox(retention.inbox).await?

@@ -144,12 +144,16 @@ impl Node {
         let handlers_stop = CancellationToken::new();
         let mut handlers = JoinSet::new();
         let follow = plugins::Follower::new(shared.clone(), self.plugins, self.sandbox);
-        handlers.spawn(follow.run(handlers_stop.clone()));
+        let (leftovers, follow_stop) = (shared.clone(), handlers_stop.clone());
+        handlers.spawn(async move {
+            housekeeping::publish_leftovers(&leftovers, &follow_stop).await;
+            follow.run(follow_stop).await;
+        });
         let outcome = tokio::select! {
             () = stop.cancelled() => Ok(()),
             why = self.fatal.recv() => Err(NodeError(why.unwrap_or_default())),
         };
-        shared.health.away("node", "stopping");
+        shared.health.stopping();
         let grace = shared.config.shutdown.grace;
         tracing::info!(grace_s = grace.as_secs(), "stopping: finishing turns, publishing the rest");
         let finish = async {

@@ -16,6 +16,17 @@ pub struct OpenedWriter {
     pub last: i64,
 }
 
+/// A log that is not published to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    pub node: String,
+    pub writer: i32,
+    pub handler: String,
+    pub lane: i32,
+    /// Its node has shown a sign of life in the last seconds.
+    pub alive: bool,
+}
+
 /// An entry as it stands in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedEntry {
@@ -45,6 +56,24 @@ impl Postgres {
             })
         };
         opened().map_err(is_away)
+    }
+
+    /// Logs of all nodes that have unpublished messages.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreAway> {
+        let rows = patiently(sqlx::query(sql!("unfinished")).fetch_all(&self.pool)).await?;
+        let unfinished = |row: &sqlx::postgres::PgRow| {
+            Ok(Unfinished {
+                node: row.try_get(0)?,
+                writer: row.try_get(1)?,
+                handler: row.try_get(2)?,
+                lane: row.try_get(3)?,
+                alive: row.try_get(4)?,
+            })
+        };
+        rows.iter().map(unfinished).collect::<Result<_, sqlx::Error>>().map_err(is_away)
     }
 
     /// Where a log stands.
@@ -138,5 +167,14 @@ impl Postgres {
     /// The database cannot be used.
     pub async fn next_due(&self) -> Result<Option<i64>, StoreAway> {
         patiently(sqlx::query_scalar(sql!("next_due")).fetch_one(&self.pool)).await
+    }
+
+    /// How many delayed messages wait, up to `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn count_scheduled(&self, limit: i64) -> Result<i64, StoreAway> {
+        let query = sqlx::query_scalar(sql!("count_scheduled")).bind(limit);
+        patiently(query.fetch_one(&self.pool)).await
     }
 }

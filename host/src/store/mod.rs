@@ -17,7 +17,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use self::error::ConnectError;
-pub use self::log::{LoggedEntry, OpenedWriter};
+pub use self::log::{LoggedEntry, OpenedWriter, Unfinished};
 pub use self::migrate::{MIGRATIONS, Migration, migrate, pending, print as print_migrations};
 pub use self::nodes::{Node, register};
 
@@ -36,6 +36,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("commit_park", include_str!("../../sql/commit_park.sql")),
     ("commit_repark", include_str!("../../sql/commit_repark.sql")),
     ("commit_schedule", include_str!("../../sql/commit_schedule.sql")),
+    ("count_scheduled", include_str!("../../sql/count_scheduled.sql")),
     ("ensure_view", include_str!("../../sql/ensure_view.sql")),
     ("heartbeat", include_str!("../../sql/heartbeat.sql")),
     ("held_keys", include_str!("../../sql/held_keys.sql")),
@@ -56,6 +57,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("register_node", include_str!("../../sql/register_node.sql")),
     ("release_due", include_str!("../../sql/release_due.sql")),
     ("set_undelivered", include_str!("../../sql/set_undelivered.sql")),
+    ("unfinished", include_str!("../../sql/unfinished.sql")),
     ("writer_ids", include_str!("../../sql/writer_ids.sql")),
     ("writer_state", include_str!("../../sql/writer_state.sql")),
     ("writers_of", include_str!("../../sql/writers_of.sql")),

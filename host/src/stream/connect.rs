@@ -79,6 +79,16 @@ impl NatsOptions {
             .name(name)
             .connection_timeout(Duration::from_secs(5))
             .request_timeout(Some(Duration::from_secs(5)));
+        // The client itself passes over what a URL says of the user.
+        for server in self.servers()? {
+            if let Some(user) = server.username().map(decoded) {
+                options = match server.password().map(decoded) {
+                    Some(password) => options.user_and_password(user, password),
+                    None => options.token(user),
+                };
+                break;
+            }
+        }
         if let Some(path) = &self.credentials {
             let text = tokio::fs::read_to_string(path).await.map_err(|why| {
                 let path = path.display();
@@ -192,6 +202,26 @@ impl Nats {
     }
 }
 
+/// The text that a part of a URL stands for: `%40` is `@`.
+fn decoded(part: &str) -> String {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,5 +231,12 @@ mod tests {
         let url = "nats://user:p@ss@one:4222, two:4222,tls://token@three".to_owned();
         let options = NatsOptions { url, ..NatsOptions::default() };
         assert_eq!(options.shown(), "nats://one:4222,nats://two:4222,tls://three");
+    }
+
+    #[test]
+    fn escapes_in_urls_are_undone() {
+        assert_eq!(decoded("p%40ss%2C%e2%82%ac"), "p@ss,€");
+        assert_eq!(decoded("100%"), "100%");
+        assert_eq!(decoded("%zz%4"), "%zz%4");
     }
 }

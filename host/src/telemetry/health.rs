@@ -40,6 +40,12 @@ impl Health {
         self.forget("node");
     }
 
+    /// The host ends: nothing new should be sent to it.
+    pub fn stopping(&self) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.insert("node".to_owned(), "stopping".to_owned());
+    }
+
     /// A part that is no longer wanted.
     pub fn forget(&self, part: &str) {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).remove(part);

@@ -102,7 +102,11 @@ impl Metrics {
             expired: add(&mut r, "expired", "Messages dropped because they had expired"),
             backlog: add(&mut r, "outbox_backlog", "Messages committed and not yet published"),
             oldest_unsent_seconds: Gauge::default(),
-            scheduled: add(&mut r, "scheduled", "Delayed messages that wait to be due"),
+            scheduled: add(
+                &mut r,
+                "scheduled",
+                "Delayed messages that wait to be due, up to 100,000",
+            ),
             pruned: add(&mut r, "pruned_rows", "Rows removed past their retention"),
             registry: Registry::default(),
         };
