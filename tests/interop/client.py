@@ -27,10 +27,10 @@ COMMANDS = [
     ("accounts.7.debit", CLOUD_EVENT, b'{"amount": 100}'),
     # Bytes that no handler of JSON can read.
     ("accounts.7.debit", {"Nats-Msg-Id": "binary"}, bytes(range(256))),
-    # Text beyond ASCII in payload, subject and header.
+    # Text beyond ASCII in payload and header.
     (
-        "accounts.caf\u00e9.credit",
-        {"Nats-Msg-Id": "caf\u00e9"},
+        "accounts.8.credit",
+        {"Nats-Msg-Id": "credit-2", "X-Note": "caf\u00e9"},
         '{"amount": 1, "note": "\u20ac"}'.encode(),
     ),
 ]

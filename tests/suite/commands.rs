@@ -26,7 +26,8 @@ fn blocks(page: &str) -> Result<Vec<Block>> {
         if line.trim() != MARK {
             continue;
         }
-        let (fence, _) = lines.find(|(line, _)| !line.trim().is_empty()).context("a lonely mark")?;
+        let (fence, _) =
+            lines.find(|(line, _)| !line.trim().is_empty()).context("a lonely mark")?;
         ensure!(fence.trim_end() == "```sh", "line {number}: {MARK} is not followed by ```sh");
         let mut script = String::new();
         loop {

@@ -56,13 +56,16 @@ async fn another_client_publishes_and_consumes_and_psql_reads_the_state() -> Res
     for event in &events {
         let id = event["headers"]["Nats-Msg-Id"].as_str().context("no id")?;
         assert_eq!(id.len(), 34, "{id}");
-        seen.push((event["subject"].as_str().context("subject")?, event["body"]["balance"].clone()));
+        seen.push((
+            event["subject"].as_str().context("subject")?,
+            event["body"]["balance"].clone(),
+        ));
     }
     let of_seven: Vec<_> = seen.iter().filter(|(subject, _)| subject.contains(".7.")).collect();
     let changed = "accounts.events.7.balance-changed";
     let expected = [500, 490, 480, 380].map(|balance| (changed, json!(balance)));
     assert_eq!(of_seven, expected.iter().collect::<Vec<_>>());
-    assert!(seen.contains(&("accounts.events.caf\u{e9}.balance-changed", json!(1))), "{seen:?}");
+    assert!(seen.contains(&("accounts.events.8.balance-changed", json!(1))), "{seen:?}");
 
     // The one that cannot be read is the last of the seven; it is kept byte for byte.
     tables::parked_when(&stack.pool, 1).await?;
@@ -72,7 +75,7 @@ async fn another_client_publishes_and_consumes_and_psql_reads_the_state() -> Res
 
     let sql = "SELECT key, body->>'balance', body->'changes', version \
                FROM tribox_state.accounts ORDER BY key";
-    assert_eq!(psql(&stack, sql).await?, "7|380|4|4\ncaf\u{e9}|1|1|1");
+    assert_eq!(psql(&stack, sql).await?, "7|380|4|4\n8|1|1|1");
     let sql = "SELECT count(*) FROM tribox.inbox \
                WHERE key = tribox.inbox_key('accounts', 'shop#42')";
     assert_eq!(psql(&stack, sql).await?, "1", "the CloudEvent, under its own id");

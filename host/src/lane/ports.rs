@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 pub use super::source::{Admission, Source};
-use crate::model::{Call, Description, Documents, InboxKey, Message, Unreadable};
+use crate::model::{Call, Description, Documents, Failure, InboxKey, Message, Unreadable};
 
 /// A handler as a lane calls it. Pure: all it does is in what it returns.
 pub trait Handler: Send + Sync + 'static {
@@ -29,8 +29,8 @@ pub struct Loaded {
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub message: Message,
-    /// Why it cannot be handled, found while routing it: it lacks its key.
-    pub unroutable: Option<String>,
+    /// Why it is not handed to the handler: it lacks its key, or cannot be read.
+    pub unroutable: Option<Failure>,
     pub source: Arc<Source>,
     pub sequence: u64,
     /// It was delivered before, so the inbox may have it.
