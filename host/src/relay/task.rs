@@ -141,6 +141,13 @@ impl RelayTask {
     fn asked(&mut self, ask: Ask) {
         match ask {
             Ask::Open { writer, last, published } => {
+                if let Some(relayed) = self.logs.get_mut(&writer) {
+                    // It has been open before, and knows more than the table.
+                    relayed.log.goes_to(last);
+                    relayed.published = published;
+                    relayed.note();
+                    return;
+                }
                 let cursor = published.load(Ordering::Acquire);
                 let relayed = Relayed {
                     log: WriterLog::new(cursor, last, CAPACITY),
