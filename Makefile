@@ -1,7 +1,7 @@
 # Each target has one line of help: `make` shows them.
 
 # The guests that tests and the demo load, built as components.
-GUESTS := accounts orders items bookings baskets chaos bare
+GUESTS := accounts orders items bookings baskets chaos keys bare
 GUEST_PACKAGES := $(addprefix -p ,$(GUESTS))
 COMPONENT_TARGET := wasm32-wasip2
 
@@ -33,7 +33,7 @@ test: guests host ## Run all tests, against real servers that they start themsel
 
 bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run)
 	cargo build --release -p tribox -p tribox-tests
-	TRIBOX_BIN=target/release/tribox target/release/bench $(if $(QUICK),--quick)
+	TRIBOX_BIN=$(CURDIR)/target/release/tribox target/release/bench $(if $(QUICK),--quick)
 
 lint: setup ## Check formatting, clippy with warnings as errors, and cargo deny where it is installed
 	cargo fmt --all --check

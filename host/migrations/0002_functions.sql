@@ -34,6 +34,27 @@ BEGIN
     END LOOP;
 END $$;
 
+-- What a turn has to know: which of these ids the inbox has, and the documents read ahead.
+CREATE FUNCTION tribox.load(ids uuid[], collections text[], keys text[])
+RETURNS TABLE (inbox_key uuid, collection text, key text, body text, version bigint)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+    IF cardinality(ids) > 0 THEN
+        RETURN QUERY
+            SELECT i.key, NULL::text, NULL::text, NULL::text, NULL::bigint
+              FROM tribox.inbox i WHERE i.key = ANY (ids);
+    END IF;
+    IF cardinality(keys) > 0 THEN
+        RETURN QUERY
+            SELECT NULL::uuid, d.collection, d.key, d.body::text, d.version
+              FROM unnest(collections, keys) AS r (collection, key)
+              JOIN tribox.documents d ON d.collection = r.collection AND d.key = r.key;
+    END IF;
+END $$;
+
 CREATE FUNCTION tribox.commit(
     -- the fence
     node_name text, node_epoch bigint,
@@ -53,7 +74,11 @@ CREATE FUNCTION tribox.commit(
     out_writer integer, out_first bigint, out_ids text[], out_subjects text[], out_headers text[],
     out_payloads bytea[], out_expires_after bigint[], out_published bigint
 ) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- A plan made while the tables were small is kept for long: it must be the one that fits large ones.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 DECLARE
     touched bigint;
 BEGIN

@@ -1,17 +1,21 @@
 //! A client of the test's nats-server: publishes, and reads streams back as an independent reader.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use async_nats::HeaderMap;
 use async_nats::jetstream::{
     self,
-    consumer::{DeliverPolicy, pull},
+    consumer::{self, DeliverPolicy, pull},
+    context::PublishAckFuture,
     publish::PublishAck,
     stream,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
+
+use crate::wait_until;
 
 /// A connection to one nats-server.
 #[derive(Debug, Clone)]
@@ -111,6 +115,97 @@ impl Broker {
         published.await.with_context(|| format!("failed to publish to {subject}"))
     }
 
+    /// Publishes many messages (id, subject, payload) in this order, pipelined, and waits until a
+    /// stream has them all.
+    ///
+    /// # Errors
+    /// No stream takes one of them, or it is there already.
+    pub async fn publish_all<P: Into<Bytes>>(
+        &self,
+        messages: impl IntoIterator<Item = (String, String, P)>,
+    ) -> Result<()> {
+        let mut sent = VecDeque::new();
+        for (id, subject, payload) in messages {
+            let mut headers = HeaderMap::new();
+            headers.insert("Nats-Msg-Id", id.as_str());
+            let ack = self.jetstream.publish_with_headers(subject, headers, payload.into()).await?;
+            sent.push_back((id, ack));
+            // Fewer than the client allows to be on their way.
+            if sent.len() >= 500
+                && let Some(oldest) = sent.pop_front()
+            {
+                stored(oldest).await?;
+            }
+        }
+        for oldest in sent {
+            stored(oldest).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a copy of a message, again and again until its stream has forgotten the id and
+    /// stores it: for streams with a short dedup window.
+    ///
+    /// # Errors
+    /// The stream goes on knowing the id.
+    pub async fn publish_copy(
+        &self,
+        id: &str,
+        subject: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<PublishAck> {
+        let payload = payload.into();
+        wait_until(&format!("the stream has forgotten {id}"), async || {
+            match self.publish_as(id, subject, payload.clone()).await {
+                Ok(ack) if ack.duplicate => Err("it is told to be a duplicate".to_owned()),
+                Ok(ack) => Ok(ack),
+                Err(e) => Err(format!("{e:#}")),
+            }
+        })
+        .await
+    }
+
+    /// A consumer of a stream as it is now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn consumer(&self, stream: &str, name: &str) -> Result<consumer::Info> {
+        let stream = self.jetstream.get_stream(stream).await.context(stream.to_owned())?;
+        stream.consumer_info(name).await.with_context(|| format!("consumer {name}"))
+    }
+
+    /// Waits until a handler's consumer has nothing left: all was delivered and acknowledged.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub async fn settled(&self, stream: &str, handler: &str) -> Result<()> {
+        let name = format!("tribox-{handler}");
+        wait_until(&format!("{name} has acknowledged all of {stream}"), async || {
+            let info = self.consumer(stream, &name).await.map_err(|e| format!("{e:#}"))?;
+            match (info.num_pending, info.num_ack_pending) {
+                (0, 0) => Ok(()),
+                (pending, in_hand) => Err(format!("{pending} undelivered, {in_hand} in hand")),
+            }
+        })
+        .await
+    }
+
+    /// Waits until a stream holds so many messages, and reads them.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub async fn read_when(&self, stream: &str, count: u64) -> Result<Vec<Stored>> {
+        wait_until(&format!("{stream} has {count} messages"), async || {
+            match self.count(stream).await {
+                Ok(now) if now >= count => Ok(()),
+                Ok(now) => Err(now.to_string()),
+                Err(e) => Err(format!("{e:#}")),
+            }
+        })
+        .await?;
+        self.read(stream).await
+    }
+
     /// How many messages a stream holds.
     ///
     /// # Errors
@@ -151,4 +246,10 @@ impl Broker {
         }
         Ok(stored)
     }
+}
+
+async fn stored((id, sent): (String, PublishAckFuture)) -> Result<()> {
+    let ack = sent.await.with_context(|| format!("failed to publish {id}"))?;
+    ensure!(!ack.duplicate, "{id} is there already");
+    Ok(())
 }

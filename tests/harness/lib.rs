@@ -6,20 +6,26 @@
 //! killed. Nothing here waits for time to pass: see [`wait_until`].
 
 mod broker;
+pub mod chaos;
 mod config;
 mod database;
+pub mod fakes;
 mod host;
 mod http;
+mod look;
 pub mod programs;
 mod proxy;
+pub mod raw;
 mod run;
 mod stack;
+pub mod tables;
 mod wait;
 
 pub use broker::{Broker, Stored};
 pub use config::Config;
 pub use host::Host;
 pub use http::{Response, get};
+pub use look::Parked;
 pub use proxy::FaultProxy;
 pub use stack::{Stack, StackOptions};
 pub use wait::{wait_until, wait_within};

@@ -22,8 +22,10 @@ pub struct FaultProxy {
 struct Weather {
     /// Connections are accepted.
     open: bool,
-    /// Bytes pass; otherwise they wait, and nobody is told.
-    flowing: bool,
+    /// Bytes of the clients pass; otherwise they wait, and nobody is told.
+    asking: bool,
+    /// The same for bytes of the server.
+    answering: bool,
     /// What each chunk of bytes waits before it is passed on, each way.
     delay: Duration,
     /// Connections made before it changed are gone.
@@ -38,7 +40,13 @@ impl FaultProxy {
     pub async fn start(port: u16) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("failed to listen")?;
         let address = listener.local_addr()?;
-        let fair = Weather { open: true, flowing: true, delay: Duration::ZERO, generation: 0 };
+        let fair = Weather {
+            open: true,
+            asking: true,
+            answering: true,
+            delay: Duration::ZERO,
+            generation: 0,
+        };
         let (weather, seen) = watch::channel(fair);
         let mut tasks = JoinSet::new();
         tasks.spawn(listen(listener, address, port, seen));
@@ -74,7 +82,15 @@ impl FaultProxy {
 
     /// Holds back all bytes, without closing anything, until [`Self::restore`].
     pub fn stall(&self) {
-        self.weather.send_modify(|weather| weather.flowing = false);
+        self.weather.send_modify(|weather| {
+            weather.asking = false;
+            weather.answering = false;
+        });
+    }
+
+    /// Holds back what the server says until [`Self::restore`]; what clients say reaches it.
+    pub fn mute_server(&self) {
+        self.weather.send_modify(|weather| weather.answering = false);
     }
 
     /// Delays all bytes, each way.
@@ -86,7 +102,8 @@ impl FaultProxy {
     pub fn restore(&self) {
         self.weather.send_modify(|weather| {
             weather.open = true;
-            weather.flowing = true;
+            weather.asking = true;
+            weather.answering = true;
             weather.delay = Duration::ZERO;
         });
     }
@@ -133,8 +150,8 @@ async fn connection(client: TcpStream, port: u16, weather: watch::Receiver<Weath
     let (server_read, server_write) = server.into_split();
     tokio::select! {
         _ = end.wait_for(|now| now.generation != generation) => {}
-        () = pass(client_read, server_write, weather.clone()) => {}
-        () = pass(server_read, client_write, weather) => {}
+        () = pass(client_read, server_write, weather.clone(), |now| now.asking) => {}
+        () = pass(server_read, client_write, weather, |now| now.answering) => {}
     }
 }
 
@@ -142,10 +159,11 @@ async fn pass(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut weather: watch::Receiver<Weather>,
+    flows: impl Fn(&Weather) -> bool,
 ) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let delay = match weather.wait_for(|now| now.flowing).await {
+        let delay = match weather.wait_for(&flows).await {
             Ok(now) => now.delay,
             Err(_) => return,
         };

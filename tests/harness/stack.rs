@@ -75,6 +75,16 @@ impl Stack {
         Ok(stack)
     }
 
+    /// A stack on this nats-server program.
+    ///
+    /// # Errors
+    /// A server or program is missing or does not start.
+    pub async fn on(nats_server: &Path, name: &str) -> Result<Self> {
+        let program = Some(nats_server.to_owned());
+        let nats = NatsOptions { program, ..NatsOptions::default() };
+        Stack::with(name, StackOptions { nats, ..StackOptions::default() }).await
+    }
+
     pub fn database_url(&self) -> &str {
         &self.database_url
     }

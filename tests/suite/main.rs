@@ -1,7 +1,39 @@
 //! The tests against real servers, a file for each thing that must hold.
 
+/// Makes each of these functions a test against nats-server as it is now, and one against the
+/// oldest that is supported.
+macro_rules! on_each_nats_server {
+    ($($test:ident),+ $(,)?) => {
+        mod newest {
+            $(#[tokio::test]
+            async fn $test() -> anyhow::Result<()> {
+                super::$test(&tribox_tests::programs::nats_server()).await
+            })+
+        }
+        mod oldest {
+            $(#[tokio::test]
+            async fn $test() -> anyhow::Result<()> {
+                super::$test(&tribox_tests::programs::oldest_nats_server()).await
+            })+
+        }
+    };
+}
+
+mod bad_config;
+mod bad_files;
+mod bad_messages;
+mod bad_servers;
+mod books;
+mod chaos;
+mod deliver;
+mod duplicate;
 mod leftovers;
+mod order;
 mod parked_by_hand;
+mod relay;
 mod sandbox;
+mod schedule;
 mod servers;
+mod shutdown;
 mod stacks;
+mod whole;

@@ -303,6 +303,18 @@ impl Default for Retry {
 #[error("{0}")]
 pub struct ConfigError(String);
 
+const ALL_KEYS: &str = "docs/tribox.toml shows every key at its default";
+
+/// The line of a mistake and the key on it. Not the value: it may be a secret.
+fn place(text: &str, why: &toml::de::Error) -> String {
+    let start = why.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text.as_bytes()[..start];
+    let number = before.iter().filter(|byte| **byte == b'\n').count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    let key = line.split('=').next().unwrap_or_default().trim();
+    format!("line {} ({key})", number + 1)
+}
+
 impl Config {
     /// Reads a file and what the environment sets over it. Paths in it are relative to the file.
     ///
@@ -313,8 +325,8 @@ impl Config {
         let shown = path.display();
         let text = read(path).map_err(|why| {
             ConfigError(format!(
-                "config file {shown} cannot be read: {why}; name another one by --config FILE \
-                 (docs/tribox.toml shows every key)"
+                "config file {shown} cannot be read: {why}; name another one by --config FILE; \
+                 {ALL_KEYS}"
             ))
         })?;
         let mut config = Config::parse(&text, &shown.to_string())?;
@@ -333,8 +345,11 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
-        let config: Config = toml::from_str(text)
-            .map_err(|why| ConfigError(format!("config file {name}: {why}")))?;
+        let config: Config = toml::from_str(text).map_err(|why| {
+            let place = place(text, &why);
+            let why = why.message().replace('\n', ", ");
+            ConfigError(format!("config file {name}, {place}: {why}; {ALL_KEYS}"))
+        })?;
         config.check().map_err(|why| ConfigError(format!("config file {name}: {why}")))?;
         Ok(config)
     }

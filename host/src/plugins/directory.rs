@@ -125,7 +125,11 @@ fn read_all(file: &File) -> io::Result<Vec<u8>> {
     // The file may grow while it is read: the limit is on what is read, not on what it was.
     file.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_SIZE {
-        return Err(io::Error::other(format!("larger than {MAX_SIZE} bytes; not loaded")));
+        let why = format!(
+            "larger than {MAX_SIZE} bytes, which no handler should be; build it by \
+                           `cargo build --release`, which leaves out what is for debugging"
+        );
+        return Err(io::Error::other(why));
     }
     Ok(bytes)
 }

@@ -12,7 +12,7 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    pub(super) fn url(why: &sqlx::Error) -> Self {
+    pub(super) fn url(why: &dyn std::fmt::Display) -> Self {
         let message = format!(
             "the Postgres URL cannot be read: {why}; it looks like \
              postgres://user:password@host:5432/database (tribox.toml [postgres] url, or DATABASE_URL)"

@@ -87,6 +87,10 @@ pub struct Postgres {
 /// The URL is wrong, or the server cannot be reached, refuses, or is too old. `ConnectError::fatal`
 /// tells what waiting does not mend.
 pub async fn connect(url: &str, connections: u32) -> Result<PgPool, ConnectError> {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return Err(ConnectError::url(&"it does not begin with postgres://"));
+    }
     let options: PgConnectOptions = url.parse().map_err(|why| ConnectError::url(&why))?;
     let options = options.application_name("tribox");
     let pool = PgPoolOptions::new()

@@ -47,11 +47,20 @@ impl NatsError {
 }
 
 impl NatsOptions {
+    /// The URLs for people: without user, password and token.
+    fn shown(&self) -> String {
+        let without_user = |url: &str| {
+            let (scheme, rest) = url.trim().split_once("://").unwrap_or(("nats", url.trim()));
+            format!("{scheme}://{}", rest.rsplit('@').next().unwrap_or(rest))
+        };
+        self.url.split(',').map(without_user).collect::<Vec<_>>().join(",")
+    }
+
     /// The URLs as the client takes them.
     fn servers(&self) -> Result<Vec<async_nats::ServerAddr>, NatsError> {
         let parsed = self.url.split(',').map(|url| url.trim().parse());
         parsed.collect::<Result<Vec<_>, _>>().map_err(|why| {
-            let url = &self.url;
+            let url = self.shown();
             NatsError::new(
                 format!(
                     "the NATS URL '{url}' cannot be read: {why}; it looks like \
@@ -69,6 +78,16 @@ impl NatsOptions {
             .name(name)
             .connection_timeout(Duration::from_secs(5))
             .request_timeout(Some(Duration::from_secs(5)));
+        // The client itself passes over what a URL says of the user.
+        for server in self.servers()? {
+            if let Some(user) = server.username().map(decoded) {
+                options = match server.password().map(decoded) {
+                    Some(password) => options.user_and_password(user, password),
+                    None => options.token(user),
+                };
+                break;
+            }
+        }
         if let Some(path) = &self.credentials {
             let text = tokio::fs::read_to_string(path).await.map_err(|why| {
                 let path = path.display();
@@ -105,7 +124,7 @@ impl Nats {
     /// # Errors
     /// `fatal` tells what waiting does not mend: a wrong URL, refused credentials, an old server.
     pub async fn connect(options: &NatsOptions) -> Result<Nats, NatsError> {
-        let url = &options.url;
+        let url = options.shown();
         let connected = options
             .options("tribox")
             .await?
@@ -167,5 +186,44 @@ impl Nats {
         {
             tracing::debug!("acknowledgements were not flushed: {why}");
         }
+    }
+}
+
+/// The text that a part of a URL stands for: `%40` is `@`.
+fn decoded(part: &str) -> String {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_secrets() {
+        let url = "nats://user:p@ss@one:4222, two:4222,tls://token@three".to_owned();
+        let options = NatsOptions { url, ..NatsOptions::default() };
+        assert_eq!(options.shown(), "nats://one:4222,nats://two:4222,tls://three");
+    }
+
+    #[test]
+    fn escapes_in_urls_are_undone() {
+        assert_eq!(decoded("p%40ss%2C%e2%82%ac"), "p@ss,€");
+        assert_eq!(decoded("100%"), "100%");
+        assert_eq!(decoded("%zz%4"), "%zz%4");
     }
 }
