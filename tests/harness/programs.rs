@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// The top of the repository.
 pub fn repository() -> &'static Path {
@@ -59,4 +59,18 @@ pub fn oldest_nats_server() -> PathBuf {
 /// A Python with `nats-py`, for looking at tribox through somebody else's client.
 pub fn python() -> PathBuf {
     repository().join(".tools/python/bin/python")
+}
+
+/// The `psql` program, from the PATH or from where Debian puts it beside the server.
+///
+/// # Errors
+/// It is not installed.
+pub fn psql() -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut found: Vec<PathBuf> = env::split_paths(&path).map(|d| d.join("psql")).collect();
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        found.extend(versions.flatten().map(|version| version.path().join("bin/psql")));
+    }
+    let program = found.into_iter().find(|program| program.is_file());
+    program.context("psql is not installed; it comes with Postgres (Debian: postgresql-client)")
 }

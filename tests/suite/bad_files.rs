@@ -79,8 +79,8 @@ async fn refused(host: &Host, file: &str, words: &[&str]) -> Result<()> {
 }
 
 async fn streams(stack: &Stack) -> Result<()> {
-    stack.broker.create_stream("CREATE", &["*.create"]).await?;
-    stack.broker.create_stream("CREATED", &["*.created"]).await
+    stack.broker.create_stream("CREATE", &["items.create", "bare.create"]).await?;
+    stack.broker.create_stream("CREATED", &["items.created", "bare.created"]).await
 }
 
 /// Has an item made and waits until it is told.
@@ -231,7 +231,7 @@ fn check_says_what_a_handler_is() -> Result<()> {
         let output = check(&file, false)?;
         let text = String::from_utf8(output.stdout)?;
         assert_eq!(output.status.code(), Some(0), "{text}");
-        let line = "subscription  accounts.*.debit  key: subject token 1  read ahead: accounts";
+        let line = "subscription  accounts.*.debit  key: token 1 of the subject  read ahead: accounts";
         assert!(text.contains(line), "{text}");
         let output = check(&file, true)?;
         assert_eq!(output.status.code(), Some(0));

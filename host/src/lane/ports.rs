@@ -52,7 +52,8 @@ pub trait Reader: Send + Sync {
     /// The store cannot be reached.
     fn document(&self, collection: &str, key: &str) -> Result<Option<Row>, Unreadable>;
 
-    /// Live documents, in byte order of their keys.
+    /// Live documents, in byte order of their keys, at most `limit`; it may stop once their bodies
+    /// have [`LIST_BYTES`](crate::model::LIST_BYTES).
     ///
     /// # Errors
     /// The store cannot be reached.
