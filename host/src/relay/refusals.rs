@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use super::jobs::{Done, Judgement, set_undelivered};
 use super::task::RelayTask;
-use crate::stream::{Refusal, stream_of};
+use crate::stream::{Refusal, has_stream};
 
 /// How often a subject is refused before its message is looked at for being undeliverable.
 const REFUSALS: u32 = 6;
 /// Codes of JetStream that no waiting mends: the message is larger than its stream takes.
 const FOR_GOOD: [u64; 1] = [10_054];
+
 impl RelayTask {
     pub(super) fn refused(&mut self, writer: i32, seq: i64, refusal: &Refusal) {
         let Some(relayed) = self.logs.get_mut(&writer) else { return };
@@ -34,8 +35,8 @@ impl RelayTask {
                 let (nats, store) = (self.nats.clone(), self.store.clone());
                 self.jobs.push(Box::pin(async move {
                     let subject = &entry.subject;
-                    let verdict = match stream_of(&nats, subject).await {
-                        Ok(None) => {
+                    let verdict = match has_stream(&nats, subject).await {
+                        Ok(false) => {
                             let reason = format!("no stream takes subject '{subject}'");
                             set_undelivered(&store, writer, seq, reason).await
                         }
