@@ -39,7 +39,7 @@ fn what_is_wrong_with_a_config_is_said_in_one_line() -> Result<()> {
         ("[lanes]\nturn = \"many\"\n", ["line 2", "(turn)", "expected usize"]),
         ("[lanes]\n\ncount = -1\n", ["line 3", "(count)", "expected usize"]),
         ("[lanes]\nturn = 0\n", ["lanes.turn", "is 0", "at least 1"]),
-        ("[retention]\ninbox = \"soon\"\n", ["line 2", "(inbox)", "expected number"]),
+        ("[retention]\ninbox = \"soon\"\n", ["line 2", "(inbox)", "expected a duration"]),
         ("[admin]\nlisten = \"everywhere\"\n", ["line 2", "(listen)", "socket address"]),
         ("[log]\nformat = \"xml\"\n", ["line 2", "(format)", "`auto`"]),
         ("[handlers.a]\nlane = 2\n", ["line 2", "unknown field `lane`", "`lanes`"]),

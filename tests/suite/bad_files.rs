@@ -79,8 +79,8 @@ async fn refused(host: &Host, file: &str, words: &[&str]) -> Result<()> {
 }
 
 async fn streams(stack: &Stack) -> Result<()> {
-    stack.broker.create_stream("CREATE", &["*.create"]).await?;
-    stack.broker.create_stream("CREATED", &["*.created"]).await
+    stack.broker.create_stream("CREATE", &["items.create", "bare.create"]).await?;
+    stack.broker.create_stream("CREATED", &["items.created", "bare.created"]).await
 }
 
 /// Has an item made and waits until it is told.
@@ -118,7 +118,7 @@ async fn each_bad_file_is_refused_by_name_while_the_others_run() -> Result<()> {
         refused(&host, &format!("{name}.wasm"), words).await?;
     }
     refused(&host, "huge.wasm", &HUGE).await?;
-    let other = ["items.wasm has a handler of the same name 'items'", "take one of them away"];
+    let other = ["named 'items' like that of items.wasm", "take one of the two files away"];
     refused(&host, "more-items.wasm", &other).await?;
     let link = ["leads nowhere or out of the plugin directory", "copy the component into"];
     refused(&host, "link.wasm", &link).await?;
@@ -231,7 +231,8 @@ fn check_says_what_a_handler_is() -> Result<()> {
         let output = check(&file, false)?;
         let text = String::from_utf8(output.stdout)?;
         assert_eq!(output.status.code(), Some(0), "{text}");
-        let line = "subscription  accounts.*.debit  key: subject token 1  read ahead: accounts";
+        let line =
+            "subscription  accounts.*.debit  key: token 1 of the subject  read ahead: accounts";
         assert!(text.contains(line), "{text}");
         let output = check(&file, true)?;
         assert_eq!(output.status.code(), Some(0));

@@ -276,3 +276,44 @@ async fn both_servers_killed_in_the_middle_of_traffic_cost_nothing() -> Result<(
     ready_again(&host).await?;
     host.stop().await
 }
+
+#[tokio::test]
+async fn a_subject_that_the_account_may_not_publish_to_holds_back_itself_alone() -> Result<()> {
+    let denied = "{ users: [ { user: tribox, password: \"p@ss\", \
+                   permissions: { publish: { deny: \"chaos.events.*.delay\" } } }, \
+                   { user: all, password: p } ] }";
+    let settings = vec![
+        ("authorization".to_owned(), denied.to_owned()),
+        // The test itself may do everything.
+        ("no_auth_user".to_owned(), "all".to_owned()),
+    ];
+    let nats = NatsOptions { settings, ..NatsOptions::default() };
+    let mut stack = Stack::with("denied", StackOptions { nats, ..Default::default() }).await?;
+    chaos::prepare(&stack).await?;
+    let url = format!("nats://tribox:p%40ss@127.0.0.1:{}", stack.nats.port());
+    stack.config.set("nats.url", url);
+    let host = stack.serve().await?;
+    for n in 0..3 {
+        let (denied, fine) = (format!("denied-{n}"), format!("fine-{n}"));
+        chaos::order(&stack.broker, &denied, "a", &json!({"do": "delay", "ms": 0})).await?;
+        chaos::order(&stack.broker, &fine, "a", &json!({"do": "ok"})).await?;
+    }
+    let told = chaos::told_when(&stack.broker, 3).await?;
+    assert!(told.iter().all(|event| event.verb == "ok"), "{told:?}");
+    let rows = wait_until("the denied ones are set aside", async || {
+        let sql = "SELECT subject, reason FROM tribox.undelivered";
+        let rows = sqlx::query_as::<_, (String, String)>(sql).fetch_all(&stack.pool).await;
+        match rows.map_err(|e| e.to_string())? {
+            rows if rows.len() == 3 => Ok(rows),
+            rows => Err(format!("{rows:?}")),
+        }
+    });
+    for (subject, reason) in rows.await? {
+        assert_eq!(subject, "chaos.events.a.delay");
+        assert!(reason.contains("Permissions Violation for Publish"), "{reason}");
+        assert!(reason.contains("grant it to the user"), "{reason}");
+    }
+    // Nobody had to connect anew for it.
+    assert_eq!(said(&host, "publishing cannot be used"), 0);
+    host.stop().await
+}

@@ -10,6 +10,8 @@ use crate::{Document, Failure, host};
 
 /// The most documents that one [`page`] holds.
 pub const PAGE: u32 = 1_000;
+/// Bytes of documents after which a [`page`] ends.
+pub const PAGE_BYTES: usize = 8 << 20;
 
 /// A document, or nothing where there is none. It costs a query, unless it was read ahead.
 ///
@@ -26,7 +28,8 @@ pub fn get<T: DeserializeOwned>(collection: &str, key: &str) -> Result<Option<T>
 }
 
 /// Keys and documents of a collection whose key starts with `prefix`, in byte order of their keys,
-/// after key `after`; at most `limit`, and at most [`PAGE`]. It costs a query.
+/// after key `after`; at most `limit`, and at most [`PAGE`]. It costs a query. There are fewer only
+/// where there are no more, or where they have [`PAGE_BYTES`]: go on after the last key.
 ///
 /// # Errors
 /// A reject, naming the document, where one is not JSON of this type.
@@ -39,17 +42,11 @@ pub fn page<T: DeserializeOwned>(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<(String, T)>, Failure> {
-    host::list_by_prefix(collection, prefix, after, limit)
-        .into_iter()
-        .map(|Document { key, body, .. }| {
-            let document = parse(collection, &key, &body)?;
-            Ok((key, document))
-        })
-        .collect()
+    parse_all(collection, host::list_by_prefix(collection, prefix, after, limit))
 }
 
 /// All keys and documents of a collection whose key starts with `prefix`, in byte order of their
-/// keys. It costs a query for each [`PAGE`] of them.
+/// keys. It costs a query for each [`PAGE`], or [`PAGE_BYTES`], of them.
 ///
 /// ```
 /// # use tribox_guest::{Failure, documents};
@@ -71,16 +68,25 @@ pub fn list<T: DeserializeOwned>(
     let mut all: Vec<(String, T)> = Vec::new();
     loop {
         let after = all.last().map(|(key, _)| key.as_str());
-        let next = page(collection, prefix, after, PAGE)?;
-        if next.is_empty() {
-            return Ok(all);
-        }
-        let last = next.len() < PAGE as usize;
-        all.extend(next);
+        let next = host::list_by_prefix(collection, prefix, after, PAGE);
+        let bytes: usize = next.iter().map(|document| document.body.len()).sum();
+        let last = next.is_empty() || (next.len() < PAGE as usize && bytes < PAGE_BYTES);
+        all.extend(parse_all(collection, next)?);
         if last {
             return Ok(all);
         }
     }
+}
+
+fn parse_all<T: DeserializeOwned>(
+    collection: &str,
+    documents: Vec<Document>,
+) -> Result<Vec<(String, T)>, Failure> {
+    let pair = |Document { key, body, .. }| {
+        let document = parse(collection, &key, &body)?;
+        Ok((key, document))
+    };
+    documents.into_iter().map(pair).collect()
 }
 
 fn parse<T: DeserializeOwned>(collection: &str, key: &str, body: &str) -> Result<T, Failure> {

@@ -93,7 +93,7 @@ impl Pass<'_> {
                     return Ok(Fate::Duplicate);
                 }
                 if let Some(why) = &delivery.unroutable {
-                    return Ok(self.failed(member, &Failure::NoKey(why.clone())));
+                    return Ok(self.failed(member, why));
                 }
                 if key.is_some_and(|key| self.must_wait(key)) {
                     return Ok(Fate::Parked(waiting()));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 pub use super::source::{Admission, Source};
-use crate::model::{Call, Description, Documents, InboxKey, Message, Unreadable};
+use crate::model::{Call, Description, Documents, Failure, InboxKey, Message, Unreadable};
 
 /// A handler as a lane calls it. Pure: all it does is in what it returns.
 pub trait Handler: Send + Sync + 'static {
@@ -29,8 +29,8 @@ pub struct Loaded {
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub message: Message,
-    /// Why it cannot be handled, found while routing it: it lacks its key.
-    pub unroutable: Option<String>,
+    /// Why it is not handed to the handler: it lacks its key, or cannot be read.
+    pub unroutable: Option<Failure>,
     pub source: Arc<Source>,
     pub sequence: u64,
     /// It was delivered before, so the inbox may have it.
@@ -52,7 +52,8 @@ pub trait Reader: Send + Sync {
     /// The store cannot be reached.
     fn document(&self, collection: &str, key: &str) -> Result<Option<Row>, Unreadable>;
 
-    /// Live documents, in byte order of their keys.
+    /// Live documents, in byte order of their keys, at most `limit`; it may stop once their bodies
+    /// have [`LIST_BYTES`](crate::model::LIST_BYTES).
     ///
     /// # Errors
     /// The store cannot be reached.

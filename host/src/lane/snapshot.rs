@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::map::DocumentMap;
 use super::ports::{ListGuard, ListRange, Reader, Row};
-use crate::model::{Document, Documents, Mutation, Unreadable};
+use crate::model::{Document, Documents, LIST_BYTES, Mutation, Unreadable};
 
 /// The overlay of one turn.
 pub struct Snapshot {
@@ -195,38 +195,30 @@ impl Documents for Snapshot {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Document>, Unreadable> {
-        let range = ListRange {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut found: Vec<Document> = Vec::new();
+        let mut range = ListRange {
             collection: collection.to_owned(),
             from: prefix.to_owned(),
             until: prefix_end(prefix),
             after: after.map(str::to_owned),
         };
-        let within = |key: &str| {
-            key.starts_with(prefix) && range.after.as_deref().is_none_or(|after| key > after)
-        };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        // Whatever this turn has taken out of the range makes room for one row more of the store's.
-        let gone = self.documents.of(collection).filter(|(k, e)| within(k) && e.body.is_none());
-        let asked = limit.saturating_add(gone.count());
-        let rows = self.reader.list(&range, i64::try_from(asked).unwrap_or(i64::MAX))?;
-        for row in &rows {
-            self.meet(row);
+        // The store may stop early, and this turn may have taken away what it gave: a list that is
+        // short must be the end, so it goes on until there is enough.
+        while let Some(last) = self.list_part(&range, limit - found.len(), &mut found)? {
+            if found.len() >= limit || bytes_of(&found) >= LIST_BYTES {
+                break;
+            }
+            range.after = Some(last);
         }
-        let cut = rows.len() >= asked;
-        let last = if cut { rows.last().map(|row| row.key.clone()) } else { None };
-        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let mut found: Vec<Document> = self
-            .documents
-            .of(collection)
-            .filter(|(key, _)| within(key) && last.as_deref().is_none_or(|last| *key <= last))
-            .filter_map(|(key, entry)| {
-                let body = entry.body.as_deref()?.to_owned();
-                Some(Document { collection: collection.to_owned(), key: key.to_owned(), body })
-            })
-            .collect();
-        self.lists.push(ListGuard { range, last, count });
-        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        found.truncate(limit);
+        let mut bytes = 0;
+        let fits = found.iter().take_while(|document| {
+            let room = bytes < LIST_BYTES;
+            bytes += document.body.len();
+            room
+        });
+        let fits = fits.count();
+        found.truncate(fits);
         for document in &found {
             if let Some(entry) = self.documents.get_mut(collection, &document.key) {
                 entry.read = true;
@@ -234,6 +226,51 @@ impl Documents for Snapshot {
         }
         Ok(found)
     }
+}
+
+impl Snapshot {
+    /// Appends the documents of a range as far as the store gives them at once, at most `limit`.
+    /// Returns the last key that the store gave, if there may be more.
+    fn list_part(
+        &mut self,
+        range: &ListRange,
+        limit: usize,
+        found: &mut Vec<Document>,
+    ) -> Result<Option<String>, Unreadable> {
+        let collection = &range.collection;
+        let within = |key: &str| {
+            key.starts_with(&range.from) && range.after.as_deref().is_none_or(|after| key > after)
+        };
+        // Whatever this turn has taken out of the range makes room for one row more of the store's.
+        let gone = self.documents.of(collection).filter(|(k, e)| within(k) && e.body.is_none());
+        let asked = limit.saturating_add(gone.count());
+        let rows = self.reader.list(range, i64::try_from(asked).unwrap_or(i64::MAX))?;
+        for row in &rows {
+            self.meet(row);
+        }
+        let bytes: usize = rows.iter().map(|row| row.body.as_ref().map_or(0, |b| b.len())).sum();
+        let cut = rows.len() >= asked || bytes >= LIST_BYTES;
+        let last = if cut { rows.last().map(|row| row.key.clone()) } else { None };
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let start = found.len();
+        found.extend(
+            self.documents
+                .of(collection)
+                .filter(|(key, _)| within(key) && last.as_deref().is_none_or(|last| *key <= last))
+                .filter_map(|(key, entry)| {
+                    let body = entry.body.as_deref()?.to_owned();
+                    Some(Document { collection: collection.clone(), key: key.to_owned(), body })
+                }),
+        );
+        found[start..].sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        found.truncate(start.saturating_add(limit));
+        self.lists.push(ListGuard { range: range.clone(), last: last.clone(), count });
+        Ok(last)
+    }
+}
+
+fn bytes_of(documents: &[Document]) -> usize {
+    documents.iter().map(|document| document.body.len()).sum()
 }
 
 /// The first key past all keys with this prefix; `None` where there is none.
@@ -305,6 +342,65 @@ mod tests {
         assert_eq!(keys(&first), ["a/15"]);
         let rest = snapshot.list("c", "a/", Some("a/15"), 10).expect("readable");
         assert_eq!(keys(&rest), ["a/2", "a/3"]);
+    }
+
+    /// A store with twenty documents of 1 MiB that stops where it may.
+    struct Large;
+
+    impl Reader for Large {
+        fn document(&self, _: &str, _: &str) -> Result<Option<Row>, Unreadable> {
+            Ok(None)
+        }
+
+        fn list(&self, range: &ListRange, limit: i64) -> Result<Vec<Row>, Unreadable> {
+            let body: Arc<str> = "x".repeat(1 << 20).into();
+            let rows = (0..20).map(|n| Row {
+                collection: range.collection.clone(),
+                key: format!("a/{n:02}"),
+                version: 1,
+                body: Some(Arc::clone(&body)),
+            });
+            let after = |row: &Row| range.after.as_ref().is_none_or(|after| row.key > *after);
+            let limit = usize::try_from(limit).expect("small").min(8);
+            Ok(rows.filter(after).take(limit).collect())
+        }
+    }
+
+    #[test]
+    fn a_list_ends_after_so_many_bytes_and_goes_on_after_its_last_key() {
+        let mut snapshot = Snapshot::new(Arc::new(Large));
+        let mut pages = Vec::new();
+        let mut after = None;
+        loop {
+            let page = snapshot.list("c", "a/", after.as_deref(), 1_000).expect("readable");
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            pages.push(page.len());
+        }
+        assert_eq!(pages, [8, 8, 4]);
+        let lasts = |snapshot: &Snapshot| {
+            let lists = snapshot.lists.iter();
+            lists.map(|list| (list.last.clone(), list.count)).collect::<Vec<_>>()
+        };
+        let some = |key: &str| Some(key.to_owned());
+        let guards = [(some("a/07"), 8), (some("a/15"), 8), (None, 4), (None, 0)];
+        assert_eq!(lasts(&snapshot), guards);
+    }
+
+    #[test]
+    fn a_list_is_not_short_for_what_this_turn_has_deleted() {
+        let mut snapshot = Snapshot::new(Arc::new(Large));
+        let gone = |n| Mutation::Delete { collection: "c".into(), key: format!("a/{n:02}") };
+        snapshot.apply(&(0..14).map(gone).collect::<Vec<_>>());
+        let page = snapshot.list("c", "a/", None, 1_000).expect("readable");
+        assert_eq!(keys(&page), ["a/14", "a/15", "a/16", "a/17", "a/18", "a/19"]);
+        let page = snapshot.list("c", "a/", None, 2).expect("readable");
+        assert_eq!(keys(&page), ["a/14", "a/15"]);
+        // What it writes counts as well.
+        let large = "x".repeat(5 << 20);
+        snapshot.apply(&[put("a/00", &large), put("a/01", &large), put("a/02", &large)]);
+        let page = snapshot.list("c", "a/", None, 1_000).expect("readable");
+        assert_eq!(keys(&page), ["a/00", "a/01"]);
     }
 
     #[test]

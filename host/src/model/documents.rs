@@ -2,6 +2,9 @@
 
 use super::{Document, Verdict};
 
+/// Bytes of bodies after which a list ends; whoever lists goes on after the last key.
+pub const LIST_BYTES: usize = 8 << 20;
+
 /// Reads of one handler. A read may block the calling thread for a query; calls of a guest therefore
 /// run where blocking is allowed.
 pub trait Documents: Send {
@@ -12,6 +15,7 @@ pub trait Documents: Send {
     fn get(&mut self, collection: &str, key: &str) -> Result<Option<String>, Unreadable>;
 
     /// Documents whose key starts with `prefix`, in byte order, after key `after`, at most `limit`.
+    /// There are fewer only where there are no more, or where their bodies have [`LIST_BYTES`].
     ///
     /// # Errors
     /// The state cannot be read now.

@@ -13,7 +13,7 @@ pub mod subject;
 pub mod verdict;
 
 pub use description::{Description, KeySource, Subscription};
-pub use documents::{Call, Documents, Unreadable};
+pub use documents::{Call, Documents, LIST_BYTES, Unreadable};
 pub use effects::{Delivery, Due, Effects, Mutation, Outgoing};
 pub use identity::{InboxKey, outgoing_id};
 pub use limits::Limits;

@@ -27,6 +27,8 @@ pub enum Failure {
     Refused(String),
     /// The message cannot be routed: it lacks the key its subscription asks for.
     NoKey(String),
+    /// Its bytes are no NATS message that could be handed to a handler.
+    Unreadable(String),
 }
 
 /// The ways a guest can stop by force.
@@ -58,6 +60,7 @@ impl Failure {
             Failure::InvalidEffects(_) => "invalid-effects",
             Failure::Refused(_) => "refused",
             Failure::NoKey(_) => "no-key",
+            Failure::Unreadable(_) => "unreadable",
         }
     }
 }
@@ -70,6 +73,7 @@ impl fmt::Display for Failure {
             | Failure::InvalidEffects(text)
             | Failure::Refused(text)
             | Failure::NoKey(text)
+            | Failure::Unreadable(text)
             | Failure::Trap { detail: text, .. } => f.write_str(text),
         }
     }

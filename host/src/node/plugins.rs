@@ -127,7 +127,8 @@ impl Follower {
         }
         if let Some(other) = self.running.get(name).filter(|r| r.file != file) {
             return Err(format!(
-                "{} has a handler of the same name '{name}' and runs; take one of them away",
+                "{file}: its handler is named '{name}' like that of {}, which runs; take one of the \
+                 two files away, or give one another name in its description",
                 other.file
             ));
         }

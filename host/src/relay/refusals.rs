@@ -18,6 +18,7 @@ impl RelayTask {
         let Some(refused) = relayed.log.refused(seq, Instant::now()) else { return };
         let what = match refusal {
             Refusal::NoStream => "no stream answers".to_owned(),
+            Refusal::Denied(why) => format!("{why}; grant it to the user that tribox connects as"),
             Refusal::Server { code, description } => format!("{description} (code {code})"),
         };
         if refused.refusals == 1 {
@@ -29,6 +30,9 @@ impl RelayTask {
         }
         match refusal {
             Refusal::Server { code, .. } if FOR_GOOD.contains(code) => {
+                self.set_aside(writer, seq, what);
+            }
+            Refusal::Denied(_) if refused.refusals >= REFUSALS => {
                 self.set_aside(writer, seq, what);
             }
             Refusal::NoStream if refused.refusals >= REFUSALS => {

@@ -12,7 +12,7 @@ use crate::lane::ports::{
     Commit, CommitError, DueParked, ListRange, Load, LoadedState, LogState, ParkedMessage, Reader,
     Row, Store, StoreAway,
 };
-use crate::model::{InboxKey, Unreadable};
+use crate::model::{InboxKey, LIST_BYTES, Unreadable};
 
 impl Store for Postgres {
     async fn load(&self, wanted: &Load) -> Result<LoadedState, StoreAway> {
@@ -111,7 +111,8 @@ impl Reader for BlockingReader {
             .bind(&range.from)
             .bind(&range.until)
             .bind(&range.after)
-            .bind(limit);
+            .bind(limit)
+            .bind(i64::try_from(LIST_BYTES).unwrap_or(i64::MAX));
         let rows = self.wait(query.fetch_all(&self.pool))?;
         let row = |row: &sqlx::postgres::PgRow| {
             Ok(Row {

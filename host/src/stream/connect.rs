@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, jetstream};
+use async_nats::{Client, ConnectOptions, ServerError, jetstream};
+use tokio::sync::mpsc;
 
 /// How to reach NATS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,11 +108,23 @@ impl NatsOptions {
     /// A connection that ends when it breaks, without trying again: for the relay, whose messages
     /// must not be sent by a later connection behind its back. The caller drops the runtime that it
     /// lives in as soon as it breaks; the long delay merely keeps it still until then.
-    pub(super) async fn connect_once(&self) -> Result<Client, NatsError> {
+    ///
+    /// What the server complains of goes to `complaints`: a publish that it does not allow is
+    /// answered in no other way.
+    pub(super) async fn connect_once(
+        &self,
+        complaints: mpsc::UnboundedSender<String>,
+    ) -> Result<Client, NatsError> {
         let once = std::sync::atomic::AtomicBool::new(false);
         let options = self.options("tribox-relay").await?.reconnect_delay_callback(move |_| {
             let again = once.swap(true, std::sync::atomic::Ordering::Relaxed);
             Duration::from_secs(if again { 3_600 } else { 0 })
+        });
+        let options = options.event_callback(move |event| {
+            if let async_nats::Event::ServerError(ServerError::Other(text)) = event {
+                let _ = complaints.send(text);
+            }
+            std::future::ready(())
         });
         let connected = options.retain_servers_order().connect(self.servers()?).await;
         connected.map_err(|why| NatsError::passing("cannot connect", &why))

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::route::{Router, lane_of};
+use super::unreadable::next_unreadable;
 use super::{Acknowledge, Nats, NatsError};
 use crate::lane::ports::{Admission, Delivery, Source};
 use crate::telemetry::{HandlerMetrics, Health};
@@ -106,7 +107,14 @@ impl Reader {
                     expected = Some(next);
                     self.health.back(&part);
                     let opened = Instant::now();
-                    match self.read(&consumer, &mut expected).await {
+                    let leave = self.read(&consumer, &mut expected).await;
+                    if matches!(leave, Leave::Reopen)
+                        && let Err(why) = self.set_unreadable_aside().await
+                    {
+                        // What made the reader leave is met again, and so is this.
+                        tracing::debug!(stream = self.consumption.stream, "{why}");
+                    }
+                    match leave {
                         Leave::End(end) => break end,
                         // Whatever ends so soon may do so again: no busy loop.
                         Leave::Reopen if opened.elapsed() < Duration::from_secs(1) => {
@@ -171,6 +179,35 @@ impl Reader {
             .await
             .map_err(|why| NatsError::passing("the consumer cannot be updated", &why))?;
         Ok(Some((consumer, delivered + 1)))
+    }
+
+    /// Whether the message that comes next is one that the client cannot read: then it is the
+    /// cause of broken connections, and a lane is to set it aside.
+    async fn set_unreadable_aside(&self) -> Result<(), NatsError> {
+        let Consumption { stream: name, filters, .. } = &self.consumption;
+        let durable = self.consumption.durable();
+        let Some(stream) = self.stream().await? else { return Ok(()) };
+        let info = stream.consumer_info(&durable).await;
+        let info = info.map_err(|why| NatsError::passing("the consumer cannot be read", &why))?;
+        let floor = self.source.floor().max(info.ack_floor.stream_sequence);
+        let Some(unreadable) = next_unreadable(&self.nats, name, filters, floor).await? else {
+            return Ok(());
+        };
+        // As JetStream writes it for a first delivery: it goes by the sequence in the stream.
+        let sequence = unreadable.sequence;
+        let reply = format!("$JS.ACK.{name}.{durable}.1.{sequence}.1.0.0");
+        match self.source.admit(sequence, &reply, Instant::now()) {
+            Admission::New => {
+                self.metrics.received.inc();
+                let delivery = Router::unreadable(&self.source, unreadable);
+                let lane = lane_of(&delivery.message, self.lanes.len());
+                // An error means that the lanes have ended, and so does reading.
+                let _ = self.lanes[lane].send(delivery).await;
+            }
+            Admission::Done => self.acknowledge.ack(&reply).await,
+            Admission::InHand => {}
+        }
+        Ok(())
     }
 
     /// The stream, unless it is gone or a later one has its name.

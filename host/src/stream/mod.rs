@@ -12,6 +12,7 @@ mod provision;
 mod publish;
 mod route;
 mod settle;
+mod unreadable;
 
 pub use self::connect::{Nats, NatsError, NatsOptions};
 pub use self::consume::{Consumption, End, Reader};

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, HeaderMap, StatusCode};
+use async_nats::{Client, HeaderMap, StatusCode, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -50,6 +50,8 @@ pub enum Event {
 pub enum Refusal {
     /// Nobody answered: no stream has the subject, or JetStream is not up.
     NoStream,
+    /// The server does not let this account publish to the subject; its own words.
+    Denied(String),
     /// JetStream's own error.
     Server { code: u64, description: String },
 }
@@ -118,7 +120,8 @@ impl Worker {
 
     /// One connection, from its start to its end. `None`: the relay is gone.
     async fn session(&mut self, connection: u64) -> Result<Option<String>, String> {
-        let client = self.options.connect_once().await.map_err(|why| why.to_string())?;
+        let (complain, mut complaints) = mpsc::unbounded_channel();
+        let client = self.options.connect_once(complain).await.map_err(|why| why.to_string())?;
         let inbox = client.new_inbox();
         let subscribed = client.subscribe(format!("{inbox}.*")).await;
         let mut acks = subscribed.map_err(|why| format!("cannot subscribe: {why}"))?;
@@ -152,6 +155,12 @@ impl Worker {
                     }
                     None => return Ok(Some("the connection was closed".to_owned())),
                 },
+                Some(complaint) = complaints.recv() => {
+                    tracing::debug!("the server complains of the relay: {complaint}");
+                    for event in session.denied(&complaint) {
+                        let _ = self.events.send(event);
+                    }
+                }
                 _ = tick.tick() => {
                     if let Some(why) = session.trouble() {
                         return Ok(Some(why));
@@ -165,8 +174,15 @@ impl Worker {
 struct Session {
     client: Client,
     inbox: String,
-    /// Tokens and when they were sent, oldest first; some may be acknowledged already.
-    in_flight: VecDeque<(u64, Instant, bool)>,
+    /// Oldest first; some may be answered already.
+    in_flight: VecDeque<InFlight>,
+}
+
+struct InFlight {
+    token: u64,
+    sent: Instant,
+    subject: Subject,
+    answered: bool,
 }
 
 /// What JetStream answers to a publish.
@@ -203,9 +219,11 @@ impl Session {
         }
         let headers = header_map(&message)?;
         let Publish { token, subject, payload, .. } = message;
+        let subject = Subject::from(subject);
         let sent = match token {
             Some(token) => {
-                self.in_flight.push_back((token, Instant::now(), false));
+                let (sent, to) = (Instant::now(), subject.clone());
+                self.in_flight.push_back(InFlight { token, sent, subject: to, answered: false });
                 let reply = format!("{}.{token}", self.inbox);
                 self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
             }
@@ -216,12 +234,10 @@ impl Session {
 
     fn acknowledged(&mut self, ack: &async_nats::Message) -> Option<Event> {
         let token: u64 = ack.subject.rsplit('.').next()?.parse().ok()?;
-        if let Ok(at) = self.in_flight.binary_search_by_key(&token, |(token, ..)| *token) {
-            self.in_flight[at].2 = true;
+        if let Ok(at) = self.in_flight.binary_search_by_key(&token, |message| message.token) {
+            self.in_flight[at].answered = true;
         }
-        while self.in_flight.front().is_some_and(|(_, _, done)| *done) {
-            self.in_flight.pop_front();
-        }
+        self.forget_answered();
         if ack.status == Some(StatusCode::NO_RESPONDERS) {
             return Some(Event::Refused { token, refusal: Refusal::NoStream });
         }
@@ -236,15 +252,40 @@ impl Session {
         }
     }
 
+    /// What a complaint of the server means: it names a subject, and no message to it goes through.
+    fn denied(&mut self, complaint: &str) -> Vec<Event> {
+        let Some(subject) = denied_subject(complaint) else { return Vec::new() };
+        let mut events = Vec::new();
+        for message in self.in_flight.iter_mut().filter(|m| !m.answered && *m.subject == *subject) {
+            message.answered = true;
+            let refusal = Refusal::Denied(complaint.to_owned());
+            events.push(Event::Refused { token: message.token, refusal });
+        }
+        self.forget_answered();
+        events
+    }
+
+    fn forget_answered(&mut self) {
+        while self.in_flight.front().is_some_and(|message| message.answered) {
+            self.in_flight.pop_front();
+        }
+    }
+
     /// Why this connection should be given up, if it should.
     fn trouble(&self) -> Option<String> {
         if self.client.connection_state() != async_nats::connection::State::Connected {
             return Some("the connection was lost".to_owned());
         }
-        let (_, sent, _) = self.in_flight.front()?;
-        (sent.elapsed() > PATIENCE)
+        (self.in_flight.front()?.sent.elapsed() > PATIENCE)
             .then(|| format!("no acknowledgement for {} s", PATIENCE.as_secs()))
     }
+}
+
+/// The subject of `Permissions Violation for Publish to "orders.events"`.
+fn denied_subject(complaint: &str) -> Option<&str> {
+    let (what, rest) = complaint.split_once('"')?;
+    let publishing = what.to_ascii_lowercase().starts_with("permissions violation for publish");
+    if publishing { rest.split('"').next() } else { None }
 }
 
 fn header_map(message: &Publish) -> Result<HeaderMap, String> {
@@ -261,4 +302,20 @@ fn header_map(message: &Publish) -> Result<HeaderMap, String> {
         map.append(name, value);
     }
     Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subject_of_a_complaint_is_found() {
+        let complaint = "Permissions Violation for Publish to \"orders.Events\"";
+        assert_eq!(denied_subject(complaint), Some("orders.Events"));
+        for other in
+            ["Permissions Violation for Subscription to \"a\"", "Stale Connection", "Slow \"a\""]
+        {
+            assert_eq!(denied_subject(other), None, "{other}");
+        }
+    }
 }

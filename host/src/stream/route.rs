@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_nats::jetstream;
 
+use super::unreadable::Unreadable;
 use crate::lane::ports::{Delivery, Source};
-use crate::model::{Description, Header, KeySource, Message, Subscription, identity};
+use crate::model::{Description, Failure, Header, KeySource, Message, Subscription, identity};
 
 /// The longest key, in bytes.
 const MAX_KEY: usize = 1_024;
@@ -43,7 +44,7 @@ impl Router {
         };
         let (key, unroutable) = match key {
             Ok(key) => (key, None),
-            Err(why) => (None, Some(why)),
+            Err(why) => (None, Some(Failure::NoKey(why))),
         };
         Delivery {
             message: Message {
@@ -58,6 +59,25 @@ impl Router {
             source: Arc::clone(source),
             sequence,
             redelivered,
+        }
+    }
+
+    /// A delivery of a message that the client cannot read, to be set aside.
+    pub(super) fn unreadable(source: &Arc<Source>, message: Unreadable) -> Delivery {
+        let Unreadable { sequence, subject, payload, stored_at, why } = message;
+        Delivery {
+            message: Message {
+                id: identity::message_id(&[], &source.stream, source.created, sequence),
+                subject,
+                key: None,
+                headers: Vec::new(),
+                payload,
+                stored_at,
+            },
+            unroutable: Some(Failure::Unreadable(why)),
+            source: Arc::clone(source),
+            sequence,
+            redelivered: true,
         }
     }
 }

@@ -96,6 +96,11 @@ pub(crate) mod imports {
                 .range::<str, _>((from, Bound::Unbounded))
                 .take_while(|(key, _)| key.starts_with(prefix))
                 .take(limit)
+                .scan(0, |bytes, entry| {
+                    let room = *bytes < crate::documents::PAGE_BYTES;
+                    *bytes += entry.1.len();
+                    room.then_some(entry)
+                })
                 .map(|(key, body)| Document {
                     collection: collection.to_owned(),
                     key: key.clone(),
