@@ -185,3 +185,20 @@ fn files_stay_short_and_finished() -> Result<()> {
     }
     Ok(())
 }
+
+/// docs/GUARANTEES.md names the tests that hold each: `file::test`.
+#[test]
+fn the_tests_that_hold_the_guarantees_exist() -> Result<()> {
+    let repository = programs::repository();
+    let guarantees = std::fs::read_to_string(repository.join("docs/GUARANTEES.md"))?;
+    let mut found = 0;
+    for name in guarantees.split('`').skip(1).step_by(2) {
+        let Some((file, test)) = name.split_once("::") else { continue };
+        let path = repository.join(format!("tests/suite/{file}.rs"));
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        assert!(text.contains(&format!("fn {test}(")), "{} has no {test}", path.display());
+        found += 1;
+    }
+    assert!(found > 30, "{found} tests are named");
+    Ok(())
+}

@@ -142,6 +142,41 @@ async fn a_message_that_is_dead_lets_its_key_go_on() -> Result<()> {
     host.stop().await
 }
 
+/// A turn that Postgres refuses is halved, between the parked messages of a key as well.
+#[tokio::test]
+async fn what_waits_stays_behind_when_its_turn_is_halved() -> Result<()> {
+    let mut stack = chaos("halved").await?;
+    stack.config.set("handlers.chaos.lanes", 1).set("handlers.chaos.turn", 8);
+    let index = "CREATE INDEX ON tribox.documents (((body->>'id')::bigint))";
+    sqlx::raw_sql(index).execute(&stack.pool).await?;
+    let host = stack.serve().await?;
+    order(&stack, "held-1", "held", json!({"do": "retry-until", "of": "gate"})).await?;
+    order(&stack, "held-2", "held", json!({"do": "count"})).await?;
+    order(&stack, "held-3", "held", json!({"do": "count"})).await?;
+    stack.until("SELECT count(*) FROM tribox.parked", 3).await?;
+    // Each leaves a document with its id, which is no number. There are enough of them to be in the
+    // turns that try the first one again.
+    let mut bad = 0_u32;
+    let attempts = "SELECT max(attempts)::bigint FROM tribox.parked WHERE state = 'retrying'";
+    while stack.number(attempts).await? < 5 {
+        let refused =
+            |n: u32| (format!("bad-{n}"), format!("chaos.b{n}.do"), r#"{"do": "ok"}"#.to_owned());
+        stack.broker.publish_all((bad..bad + 40).map(refused)).await?;
+        bad += 40;
+        stack.handled(i64::from(bad) + 3).await?;
+    }
+    assert_eq!(stack.document("chaos", "held").await?, None);
+    let states: Vec<_> = stack.parked().await?.into_iter().take(3).map(|p| p.state).collect();
+    assert_eq!(states, ["retrying", "waiting", "waiting"]);
+    order(&stack, "gate-1", "gate", json!({"do": "ready"})).await?;
+    let events = stack.broker.read_when(EVENTS, 4).await?;
+    let told: Vec<_> = events.iter().map(|event| event.subject.as_str()).collect();
+    let [ready, done, count] =
+        ["gate.ready", "held.done", "held.count"].map(|event| format!("chaos.events.{event}"));
+    assert_eq!(told, [&ready, &done, &count, &count]);
+    host.stop().await
+}
+
 /// Keys move between logs when the number of lanes changes; what the old logs still hold goes first.
 #[tokio::test]
 async fn another_number_of_lanes_keeps_the_order_of_what_is_unpublished() -> Result<()> {
