@@ -52,6 +52,8 @@ CREATE TABLE tribox.writers (
     node      text    NOT NULL,
     handler   text    NOT NULL,
     lane      integer NOT NULL,
+    -- How many lanes the handler had when it last wrote: its keys were spread over so many logs.
+    lanes     integer NOT NULL,
     -- Everything up to here is in its stream (or was set aside as undeliverable).
     published bigint  NOT NULL DEFAULT 0,
     -- Everything up to here was pruned; sequences go on from here when the log is empty.

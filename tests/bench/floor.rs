@@ -109,7 +109,7 @@ pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> R
     let mut senders = Vec::new();
     let mut dues = Vec::new();
     for index in 0..i32::try_from(lanes)? {
-        let opened = store.open_writer("floor", index).await?;
+        let opened = store.open_writer("floor", index, 0).await?;
         let published = relay.open(opened.id, opened.published, opened.last);
         let (sender, deliveries) = mpsc::channel(turn);
         let (due_sender, due) = mpsc::channel(1);

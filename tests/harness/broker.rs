@@ -231,7 +231,8 @@ impl Broker {
         let mut messages = handle.create_consumer(config).await?.messages().await?;
         while let Some(message) = messages.next().await {
             let message = message.with_context(|| format!("failed to read stream {stream}"))?;
-            let sequence = message.info().map_err(anyhow::Error::from_boxed)?.stream_sequence;
+            let info = message.info().map_err(anyhow::Error::from_boxed)?;
+            let (sequence, last) = (info.stream_sequence, info.pending == 0);
             let headers = message.headers.clone().unwrap_or_default();
             stored.push(Stored {
                 sequence,
@@ -240,7 +241,8 @@ impl Broker {
                 headers,
                 payload: message.payload.clone(),
             });
-            if sequence >= state.last_sequence {
+            // The last sequence may be one that was removed.
+            if last || sequence >= state.last_sequence {
                 break;
             }
         }

@@ -11,6 +11,9 @@ use crate::{programs, run, wait_until};
 const TEMPLATE: &str = "template_tribox";
 
 /// The URL of a fresh, migrated database on the Postgres that this process's tests share.
+///
+/// # Errors
+/// There is no Postgres, or it has a database of that name.
 pub async fn fresh(name: &str) -> Result<String> {
     let postgres = shared().await?;
     migrated_template(postgres).await?;
@@ -20,7 +23,22 @@ pub async fn fresh(name: &str) -> Result<String> {
     Ok(postgres.url_of(name))
 }
 
+/// The URL of a fresh database with nothing in it, on the same Postgres.
+///
+/// # Errors
+/// There is no Postgres, or it has a database of that name.
+pub async fn empty(name: &str) -> Result<String> {
+    let postgres = shared().await?;
+    let mut connection = PgConnection::connect(&postgres.url()).await?;
+    let sql = format!("CREATE DATABASE \"{name}\"");
+    connection.execute(AssertSqlSafe(sql)).await.with_context(|| format!("database {name}"))?;
+    Ok(postgres.url_of(name))
+}
+
 /// Runs `tribox migrate` on a database.
+///
+/// # Errors
+/// The program was not built, or fails.
 pub async fn migrate(url: &str) -> Result<()> {
     let output = tokio::process::Command::new(programs::tribox()?)
         .arg("migrate")

@@ -8,7 +8,7 @@
 mod broker;
 pub mod chaos;
 mod config;
-mod database;
+pub mod database;
 pub mod fakes;
 mod host;
 mod http;

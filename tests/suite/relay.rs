@@ -135,6 +135,12 @@ async fn a_lost_acknowledgement_is_asked_for_after_a_reconnect(nats: &Path) -> R
     let host = stack.serve().await?;
     lose_acknowledgements(&stack, &proxy).await?;
     proxy.cut();
+    wait_until("the host sees that", async || match host.get("/readyz").await {
+        Ok(answer) if answer.body.contains("publishing") => Ok(()),
+        Ok(answer) => Err(answer.body),
+        Err(e) => Err(format!("{e:#}")),
+    })
+    .await?;
     proxy.restore();
     books::audit(&stack, 40).await?;
     stack.until(UNPUBLISHED, 0).await?;

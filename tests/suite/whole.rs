@@ -63,8 +63,11 @@ async fn refused_by(name: &str, by: &'static str, says: &str) -> Result<()> {
     sqlx::raw_sql(by).execute(&stack.pool).await?;
     // Their document holds the message's id, and this one is no number.
     let message = |n: u32| {
-        let id = if n == 250 { "bad".to_owned() } else { n.to_string() };
-        (id, format!("chaos.k{}.do", n % 40), json!({"do": "ok"}).to_string())
+        let (id, key) = match n {
+            250 => ("bad".to_owned(), "bad".to_owned()),
+            n => (n.to_string(), format!("k{}", n % 40)),
+        };
+        (id, format!("chaos.{key}.do"), json!({"do": "ok"}).to_string())
     };
     stack.broker.publish_all((0..400).map(message)).await?;
     let host = stack.serve().await?;
@@ -80,9 +83,10 @@ async fn refused_by(name: &str, by: &'static str, says: &str) -> Result<()> {
     let bad = "SELECT count(*) FROM tribox.outbox
                 WHERE id LIKE translate(tribox.inbox_key('chaos', 'bad')::text, '-', '') || '-%'";
     assert_eq!(stack.number(bad).await?, 0);
-    // The key of the bad one goes on behind it.
-    let document = stack.document("chaos", "k10").await?;
-    assert_eq!(document, Some(json!({"id": "370"})));
+    assert_eq!(stack.document("chaos", "bad").await?, None);
+    stack.broker.publish_as("400", "chaos.bad.do", r#"{"do": "ok"}"#).await?;
+    stack.handled(401).await?;
+    assert_eq!(stack.document("chaos", "bad").await?, Some(json!({"id": "400"})));
     host.stop().await
 }
 

@@ -14,6 +14,8 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
         self.memory.cache.clear();
         match error {
             CommitError::Duplicate => {
+                // It may be a commit of our own that was given up and took place later.
+                self.memory.unsure = true;
                 self.memory.wary = WARY_TURNS;
                 Err(Again::Changed)
             }

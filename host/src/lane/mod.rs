@@ -25,7 +25,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use self::batch::{Batch, Whole};
+use self::batch::{Batch, Member, Whole};
 use self::cache::Cache;
 use self::ports::{Delivery, DueParked, Loaded, Log, Outlet, Settle, Store};
 use crate::telemetry::{HandlerMetrics, Health};
@@ -202,7 +202,14 @@ fn halve(mut batch: Batch, why: &str, batches: &mut VecDeque<Batch>) -> Option<S
         batches.push_front(batch);
         return stuck;
     }
-    let second = batch.members.split_off(batch.members.len() / 2);
+    let mut second = batch.members.split_off(batch.members.len() / 2);
+    // Parked messages of one key are handled in order: those behind the first half wait for it.
+    let key = |member: &Member| match member.delivery() {
+        Some(_) => None,
+        None => member.message().key.clone(),
+    };
+    let before: HashSet<String> = batch.members.iter().filter_map(key).collect();
+    second.retain(|member| key(member).is_none_or(|key| !before.contains(&key)));
     // Neither half alone knows when a key is free; it is gone on with afterwards.
     batch.taken_up.values_mut().for_each(|whole| *whole = Whole::MoreFrom(0));
     let taken_up = batch.taken_up.clone();

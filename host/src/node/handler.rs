@@ -13,7 +13,7 @@ use super::Shared;
 use super::housekeeping::fenced_out;
 use crate::config;
 use crate::lane::ports::{
-    Delivery, DueParked, Handler, Loaded, Log, Source, Store as _, StoreAway,
+    Delivery, DueParked, Handler, Loaded, Log, LogState, Source, Store as _, StoreAway,
 };
 use crate::lane::{Lane, Memory, Options, Policy};
 use crate::model::{Call, Description, Documents, Limits, Message};
@@ -85,7 +85,7 @@ impl Running {
         let name = guest.description().name.clone();
         let settings = shared.config.handler(&name);
         let loaded = Arc::new(ArcSwap::from_pointee(prepare(shared, &guest, &settings).await?));
-        let mut runner = Runner {
+        let runner = Runner {
             shared: shared.clone(),
             description: Arc::clone(guest.description()),
             metrics: shared.metrics.handler(&name),
@@ -94,13 +94,10 @@ impl Running {
             due: Vec::new(),
             stop: CancellationToken::new(),
         };
-        let mut tasks = JoinSet::new();
+        shared.health.starting(&runner.part());
         let stop = runner.stop.clone();
-        let lanes = runner.lanes(&loaded).await?;
-        for lane in lanes {
-            tasks.spawn(run_lane(lane, shared.clone()));
-        }
-        tasks.spawn(runner.run());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(runner.work(Arc::clone(&loaded)));
         Ok(Running { file: file.to_owned(), guest, loaded, stop, tasks })
     }
 
@@ -138,15 +135,52 @@ struct Runner {
 }
 
 impl Runner {
+    /// Opens the lanes and works until stopped; returns when all turns are finished. Whatever this
+    /// waits for, other handlers go on.
+    async fn work(mut self, loaded: Arc<ArcSwap<Loaded>>) {
+        let lanes = loop {
+            match self.open(&loaded).await {
+                Ok(lanes) => break lanes,
+                Err(why) => self.shared.health.away("postgres", &why.to_string()),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => break Vec::new(),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        };
+        if lanes.is_empty() {
+            return self.shared.health.forget(&self.part());
+        }
+        let mut turns = JoinSet::new();
+        for lane in lanes {
+            turns.spawn(run_lane(lane, self.shared.clone()));
+        }
+        self.run().await;
+        while turns.join_next().await.is_some() {}
+    }
+
+    /// The lanes; none: asked to stop before.
+    async fn open(
+        &mut self,
+        loaded: &Arc<ArcSwap<Loaded>>,
+    ) -> Result<Vec<Lane<Postgres, Acknowledge, Relay>>, StoreAway> {
+        let configured = self.settings.lanes.or(self.shared.config.lanes.count);
+        let count = configured.unwrap_or_else(default_lanes);
+        tokio::select! {
+            () = self.stop.cancelled() => return Ok(Vec::new()),
+            published = self.publish_moved(count) => published?,
+        }
+        self.lanes(loaded, count).await
+    }
+
     /// Opens the logs and builds the lanes.
     async fn lanes(
         &mut self,
         loaded: &Arc<ArcSwap<Loaded>>,
+        count: usize,
     ) -> Result<Vec<Lane<Postgres, Acknowledge, Relay>>, StoreAway> {
         let config = &self.shared.config;
         let name = &self.description.name;
-        let count = self.settings.lanes.or(config.lanes.count).unwrap_or_else(default_lanes);
-        self.publish_leftovers(count).await?;
         let mut held: HashMap<usize, Vec<String>> = HashMap::new();
         for key in self.shared.store.held_keys(name).await? {
             held.entry(lane_of_key(&key, count)).or_default().push(key);
@@ -162,10 +196,13 @@ impl Runner {
                 cap: retry.cap,
             },
         };
+        let signed = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let mut lanes = Vec::with_capacity(count);
+        self.lanes.clear();
+        self.due.clear();
         for n in 0..count {
-            let index = i32::try_from(n).unwrap_or(i32::MAX);
-            let opened = self.shared.store.open_writer(name, index).await?;
+            let index = signed(n);
+            let opened = self.shared.store.open_writer(name, index, signed(count)).await?;
             let published = self.shared.relay.open(opened.id, opened.published, opened.last);
             let (sender, deliveries) = mpsc::channel(options.turn.max(64));
             let (due_sender, due) = mpsc::channel(64);
@@ -191,23 +228,19 @@ impl Runner {
 
     /// Where the number of lanes was another one, keys have moved between logs: what the old logs
     /// still hold is published before anything new, so that the order of each key stays.
-    async fn publish_leftovers(&self, count: usize) -> Result<(), StoreAway> {
-        let name = &self.description.name;
-        let writers = self.shared.store.writers_of(name).await?;
-        if writers.is_empty() || writers.len() == count {
+    async fn publish_moved(&self, count: usize) -> Result<(), StoreAway> {
+        let (name, store) = (&self.description.name, &self.shared.store);
+        let logs = store.moved_logs(name, i32::try_from(count).unwrap_or(i32::MAX)).await?;
+        if logs.is_empty() {
             return Ok(());
         }
-        tracing::info!(handler = name, "the number of lanes has changed: publishing what is left");
-        let mut ids = Vec::new();
-        for lane in writers {
-            let opened = self.shared.store.open_writer(name, lane).await?;
-            self.shared.relay.open(opened.id, opened.published, opened.last);
-            ids.push(opened.id);
+        let why = "the number of lanes has changed: publishing what is left in the old ones' logs";
+        self.shared.health.away(&self.part(), why);
+        for log in &logs {
+            let LogState { published, last } = store.writer_state(*log).await?;
+            self.shared.relay.open(*log, published, last);
         }
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = self.shared.relay.when_empty(ids) => {}
-        }
+        self.shared.relay.when_empty(logs).await;
         Ok(())
     }
 

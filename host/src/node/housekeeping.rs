@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use crate::lane::ports::StoreAway;
+use crate::lane::ports::{LogState, StoreAway};
 use crate::store::Unfinished;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -56,10 +56,10 @@ pub async fn publish_leftovers(shared: &Shared, stop: &CancellationToken) {
 async fn take_up(shared: &Shared) -> Result<(), StoreAway> {
     let own = &shared.store.node().name;
     for log in shared.store.unfinished().await? {
-        let Unfinished { node, handler, lane, alive, .. } = log;
+        let Unfinished { node, writer, handler, alive, .. } = log;
         if node == *own {
-            let opened = shared.store.open_writer(&handler, lane).await?;
-            shared.relay.open(opened.id, opened.published, opened.last);
+            let LogState { published, last } = shared.store.writer_state(writer).await?;
+            shared.relay.open(writer, published, last);
         } else if !alive {
             tracing::warn!(
                 handler,

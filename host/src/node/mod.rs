@@ -50,7 +50,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
     let config = Arc::new(config);
     let health = Arc::new(Health::default());
     let metrics = Metrics::new();
-    health.starting();
+    health.starting("node");
     let listener = admin::listen(config.admin.listen).await.map_err(|why| {
         let address = config.admin.listen;
         NodeError(format!(

@@ -6,11 +6,14 @@ use std::pin::Pin;
 
 use super::log::Pending;
 use crate::lane::ports::StoreAway;
+use crate::model::subject::matches;
 use crate::store::{LoggedEntry, Postgres};
-use crate::stream::{Nats, ids_in_stream, stream_of};
+use crate::stream::{Nats, StreamInfo, find_streams, ids_in_stream};
 
-/// How far clocks of Postgres, NATS and this host may be apart.
+/// How far clocks of Postgres, NATS and this host may be apart, and how long a resend may take:
+/// milliseconds.
 const SKEW: i64 = 60_000;
+
 pub(super) type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What a job in the background came to.
@@ -40,26 +43,36 @@ pub(super) async fn set_undelivered(
     }
 }
 
-/// Which of these entries stand in their streams.
-pub(super) async fn look_for(nats: &Nats, asked: &[Pending]) -> Result<HashSet<String>, String> {
-    let mut found = HashSet::new();
-    let mut streams: HashMap<String, (i64, HashSet<String>)> = HashMap::new();
-    let mut known: HashMap<&str, Option<String>> = HashMap::new();
+/// Which of these entries, all of which may have been sent before, stand in their streams. One that a
+/// stream surely remembers by its id is not looked for: sending it again does no harm. `now` in
+/// milliseconds since the Unix epoch.
+pub(super) async fn look_for(
+    nats: &Nats,
+    asked: &[Pending],
+    now: i64,
+) -> Result<HashSet<String>, String> {
+    let subjects: HashSet<&str> = asked.iter().map(|entry| entry.subject.as_str()).collect();
+    let subjects: Vec<String> = subjects.into_iter().map(str::to_owned).collect();
+    let streams = find_streams(nats, &subjects).await.map_err(|why| why.to_string())?;
+    let mut wanted: HashMap<&str, (i64, HashSet<String>)> = HashMap::new();
     for entry in asked {
-        if !known.contains_key(entry.subject.as_str()) {
-            let stream = stream_of(nats, &entry.subject).await.map_err(|why| why.to_string())?;
-            known.insert(&entry.subject, stream.map(|stream| stream.name));
-        }
+        let takes =
+            |stream: &&StreamInfo| stream.subjects.iter().any(|s| matches(s, &entry.subject));
         // Without a stream it cannot have been stored.
-        let Some(Some(stream)) = known.get(entry.subject.as_str()) else { continue };
-        let (since, ids) =
-            streams.entry(stream.clone()).or_insert_with(|| (entry.committed_at, HashSet::new()));
+        let Some(stream) = streams.iter().find(takes) else { continue };
+        let window = i64::try_from(stream.dedup_window.as_millis()).unwrap_or(i64::MAX);
+        if now - entry.committed_at < window - SKEW {
+            continue;
+        }
+        let first = || (entry.committed_at, HashSet::new());
+        let (since, ids) = wanted.entry(&stream.name).or_insert_with(first);
         *since = entry.committed_at.min(*since);
         ids.insert(entry.id.clone());
     }
-    for (stream, (since, ids)) in streams {
+    let mut found = HashSet::new();
+    for (stream, (since, ids)) in wanted {
         tracing::info!(stream, count = ids.len(), "looking for messages that may be there already");
-        let there = ids_in_stream(nats, &stream, since - SKEW, &ids).await;
+        let there = ids_in_stream(nats, stream, since - SKEW, &ids).await;
         found.extend(there.map_err(|why| why.to_string())?);
     }
     Ok(found)

@@ -220,7 +220,8 @@ impl WriterLog {
         self.done(seq);
     }
 
-    /// An entry was set aside for good: the next one of its subject is tried at once, and once.
+    /// An entry was set aside for good, or has expired: the next one of its subject is tried at once,
+    /// and once.
     pub fn set_aside(&mut self, seq: i64, now: Instant) {
         if let Some(at) = self.index(seq)
             && let Some(blocked) = self.blocked.get_mut(&self.slots[at].entry.subject)
@@ -271,15 +272,14 @@ impl WriterLog {
         self.blocked.clear();
     }
 
-    /// Entries to send that may have been sent before `before` (milliseconds since the Unix epoch):
-    /// the stream may have forgotten their ids.
-    pub fn doubtful(&mut self, before: i64) -> Vec<Pending> {
+    /// Entries to send that may have been sent before: the stream may have forgotten their ids.
+    pub fn doubtful(&mut self) -> Vec<Pending> {
         if !self.doubts {
             return Vec::new();
         }
         let open = |slot: &&Slot| slot.doubtful && slot.state == State::Unsent;
         self.doubts = self.slots.iter().any(|slot| open(&slot));
-        let asked = self.slots.iter().filter(open).filter(|s| s.entry.committed_at < before);
+        let asked = self.slots.iter().filter(open);
         asked.map(|slot| slot.entry.clone()).collect()
     }
 
@@ -313,8 +313,8 @@ mod tests {
         std::iter::from_fn(|| log.send(now).map(|entry| entry.seq)).collect()
     }
 
-    fn doubtful(log: &mut WriterLog, before: i64) -> Vec<i64> {
-        log.doubtful(before).into_iter().map(|entry| entry.seq).collect()
+    fn doubtful(log: &mut WriterLog) -> Vec<i64> {
+        log.doubtful().into_iter().map(|entry| entry.seq).collect()
     }
 
     #[test]
@@ -339,7 +339,7 @@ mod tests {
         sent(&mut log, now);
         log.stored(2);
         log.start_again();
-        assert_eq!(doubtful(&mut log, i64::MAX), [1, 3]);
+        assert_eq!(doubtful(&mut log), [1, 3]);
         assert_eq!(sent(&mut log, now), [1, 3]);
     }
 
@@ -404,10 +404,10 @@ mod tests {
         assert_eq!(log.wants(), Some((2, 10)));
         log.read(2, vec![entry(3, "a"), entry(4, "a")]);
         log.announce(vec![entry(5, "a")]);
-        assert_eq!(doubtful(&mut log, 4_500), [3, 4]);
+        assert_eq!(doubtful(&mut log), [3, 4]);
         log.resolved(3, true);
         log.resolved(4, false);
-        assert_eq!(doubtful(&mut log, 4_500), [0; 0]);
+        assert_eq!(doubtful(&mut log), [0; 0]);
         assert_eq!(sent(&mut log, now), [4, 5]);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::jobs::{Done, Judgement, set_undelivered};
 use super::task::RelayTask;
-use crate::stream::{Refusal, stream_of};
+use crate::stream::{Refusal, has_stream};
 
 /// How often a subject is refused before its message is looked at for being undeliverable.
 const REFUSALS: u32 = 6;
@@ -39,8 +39,8 @@ impl RelayTask {
                 let (nats, store) = (self.nats.clone(), self.store.clone());
                 self.jobs.push(Box::pin(async move {
                     let subject = &entry.subject;
-                    let verdict = match stream_of(&nats, subject).await {
-                        Ok(None) => {
+                    let verdict = match has_stream(&nats, subject).await {
+                        Ok(false) => {
                             let reason = format!("no stream takes subject '{subject}'");
                             set_undelivered(&store, writer, seq, reason).await
                         }

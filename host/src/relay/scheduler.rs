@@ -46,7 +46,7 @@ impl Scheduler {
 
     /// Works until the store fails; everything is read anew after that.
     async fn work(&self) -> Result<(), StoreAway> {
-        let opened = self.store.open_writer(WRITER, 0).await?;
+        let opened = self.store.open_writer(WRITER, 0, 1).await?;
         self.relay.open(opened.id, opened.published, opened.last);
         let mut last = opened.last;
         loop {

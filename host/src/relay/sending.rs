@@ -6,10 +6,6 @@ use super::jobs::{Done, look_for};
 use super::task::{RelayTask, unix_millis};
 use crate::stream::Publish;
 
-/// After this time an entry that may have been sent is looked for before it is sent again:
-/// milliseconds, half of JetStream's default dedup window.
-const DOUBT_AFTER: i64 = 60_000;
-
 impl RelayTask {
     /// Sends as much as the window allows, and has more read where the logs run out.
     pub(super) fn pump(&mut self) {
@@ -40,21 +36,20 @@ impl RelayTask {
         }
     }
 
-    /// Whether everything that may have been sent long ago was looked for in its stream.
+    /// Whether everything that may have been sent before was looked for in its stream.
     fn doubts_resolved(&mut self, writer: i32, now: Instant, wall: i64) -> bool {
         let Some(relayed) = self.logs.get_mut(&writer) else { return true };
         if relayed.resolving || relayed.rest_until > now {
             return false;
         }
-        // Half of JetStream's shortest common window: a resend within it is told by its id alone.
-        let asked = relayed.log.doubtful(wall - DOUBT_AFTER);
+        let asked = relayed.log.doubtful();
         if asked.is_empty() {
             return true;
         }
         relayed.resolving = true;
         let nats = self.nats.clone();
         self.jobs.push(Box::pin(async move {
-            let found = look_for(&nats, &asked).await;
+            let found = look_for(&nats, &asked, wall).await;
             let asked = asked.into_iter().map(|entry| (entry.seq, entry.id)).collect();
             Done::Resolved { writer, asked, found }
         }));
@@ -71,12 +66,13 @@ impl RelayTask {
             if entry.expires_at.is_some_and(|at| at < wall) {
                 tracing::warn!(subject = entry.subject, message_id = entry.id, "message expired");
                 self.metrics.expired.inc();
-                relayed.log.done(seq);
+                relayed.log.set_aside(seq, now);
                 relayed.note();
                 continue;
             }
             let size = entry.payload.len() + entry.headers.len() + entry.id.len() + 64;
             if size > max_payload {
+                relayed.log.refused(seq, now);
                 too_large.push((seq, size));
                 continue;
             }

@@ -69,10 +69,14 @@ pub(super) fn of_commit(error: &sqlx::Error) -> CommitError {
             "inbox_pkey" | "parked_inbox_key_key" | "scheduled_pkey" => CommitError::Duplicate,
             "scheduled_name" => CommitError::Conflict(text),
             // The log has an entry this lane does not know: an earlier commit took place after all.
-            _ => CommitError::Unavailable(text),
+            "outbox_pkey" => CommitError::Unavailable(text),
+            _ => CommitError::Data(text),
         },
-        // Data that does not fit a type, too large for a row or an index, or too deep.
-        Some(code) if code.starts_with("22") || code.starts_with("54") => CommitError::Data(text),
+        // Data that does not fit a type, is too large for a row or an index, or too deep, or that
+        // a constraint or a trigger of the team's own refuses.
+        Some(code) if code == "P0001" || matches!(code.get(..2), Some("22" | "23" | "54")) => {
+            CommitError::Data(text)
+        }
         _ => CommitError::Unavailable(text),
     }
 }

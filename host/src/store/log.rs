@@ -41,12 +41,21 @@ pub struct LoggedEntry {
 }
 
 impl Postgres {
-    /// Opens the log of a lane of this node, making it where it is new.
+    /// Opens the log of a lane, one of `lanes` of a handler on this node, making it where it is new.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn open_writer(&self, handler: &str, lane: i32) -> Result<OpenedWriter, StoreAway> {
-        let query = sqlx::query(sql!("open_writer")).bind(&self.node.name).bind(handler).bind(lane);
+    pub async fn open_writer(
+        &self,
+        handler: &str,
+        lane: i32,
+        lanes: i32,
+    ) -> Result<OpenedWriter, StoreAway> {
+        let query = sqlx::query(sql!("open_writer"))
+            .bind(&self.node.name)
+            .bind(handler)
+            .bind(lane)
+            .bind(lanes);
         let row = patiently(query.fetch_one(&self.pool)).await?;
         let opened = || {
             Ok(OpenedWriter {
@@ -87,12 +96,14 @@ impl Postgres {
         state().map_err(is_away)
     }
 
-    /// The lanes that ever wrote for a handler on this node.
+    /// Logs of a handler on this node that another number of lanes has written and that are not
+    /// published to their end.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn writers_of(&self, handler: &str) -> Result<Vec<i32>, StoreAway> {
-        let query = sqlx::query_scalar(sql!("writers_of")).bind(&self.node.name).bind(handler);
+    pub async fn moved_logs(&self, handler: &str, lanes: i32) -> Result<Vec<i32>, StoreAway> {
+        let query =
+            sqlx::query_scalar(sql!("moved_logs")).bind(&self.node.name).bind(handler).bind(lanes);
         patiently(query.fetch_all(&self.pool)).await
     }
 

@@ -42,6 +42,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("held_keys", include_str!("../../sql/held_keys.sql")),
     ("list_documents", include_str!("../../sql/list_documents.sql")),
     ("load", include_str!("../../sql/load.sql")),
+    ("moved_logs", include_str!("../../sql/moved_logs.sql")),
     ("next_due", include_str!("../../sql/next_due.sql")),
     ("node_holder", include_str!("../../sql/node_holder.sql")),
     ("open_writer", include_str!("../../sql/open_writer.sql")),
@@ -60,7 +61,6 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("unfinished", include_str!("../../sql/unfinished.sql")),
     ("writer_ids", include_str!("../../sql/writer_ids.sql")),
     ("writer_state", include_str!("../../sql/writer_state.sql")),
-    ("writers_of", include_str!("../../sql/writers_of.sql")),
 ];
 
 /// A statement of [`STATEMENTS`].

@@ -25,6 +25,8 @@ use crate::telemetry::{HandlerMetrics, Health};
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// A pull request that stays without a sign of life for twice this long is made anew.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// After this time without a message, nothing is on its way any more.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// What is consumed, and how.
 #[derive(Debug, Clone)]
@@ -273,7 +275,10 @@ impl Reader {
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         loop {
             let next = tokio::select! {
-                () = self.stop.cancelled() => return Leave::End(End::Stopped),
+                () = self.stop.cancelled() => {
+                    self.give_back(&mut messages).await;
+                    return Leave::End(End::Stopped);
+                }
                 next = messages.next() => next,
                 _ = tick.tick() => {
                     if self.nats.connects() != connects && self.nats.connected() {
@@ -296,6 +301,21 @@ impl Reader {
                 None => return Leave::Reopen,
             }
         }
+    }
+
+    /// Gives back what was delivered and is not handled any more, so that another host, or the next
+    /// one, gets it at once. Where messages have keys, the next reader sets the consumer back anyway.
+    async fn give_back(&self, messages: &mut pull::Stream) {
+        if self.consumption.ordered {
+            return;
+        }
+        // What is given back counts as in hand for a second, so that what comes in here ends soon.
+        let rest = async {
+            while let Ok(Some(Ok(message))) = tokio::time::timeout(QUIET, messages.next()).await {
+                self.acknowledge.give_back(message.reply.as_deref().unwrap_or_default()).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(900), rest).await;
     }
 
     /// Asks for more time for what has been in hand for long (the database is away, say).

@@ -1,5 +1,7 @@
 //! Which streams hold the subjects that a handler subscribes to.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt;
 
 use super::{Nats, NatsError};
@@ -12,6 +14,8 @@ pub struct StreamInfo {
     /// Unix seconds.
     pub created: i64,
     pub subjects: Vec<String>,
+    /// How long it remembers ids.
+    pub dedup_window: Duration,
 }
 
 /// All streams that overlap with one of the filters.
@@ -31,6 +35,7 @@ pub async fn find_streams(nats: &Nats, filters: &[String]) -> Result<Vec<StreamI
             name: info.config.name,
             created: info.created.unix_timestamp(),
             subjects: info.config.subjects,
+            dedup_window: info.config.duplicate_window,
         })
         .filter(|s| s.subjects.iter().any(|a| filters.iter().any(|b| overlap(a, b))))
         .collect();

@@ -13,28 +13,16 @@ use super::{Nats, NatsError};
 /// How long the next message of a stream may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The stream that takes a subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamOf {
-    pub name: String,
-    /// How long it remembers ids.
-    pub dedup_window: Duration,
-}
-
-/// The stream that takes `subject`; `None`: there is none, and JetStream is up to say so.
+/// Whether some stream takes `subject`; an answer means that JetStream is up to say so.
 ///
 /// # Errors
 /// JetStream does not answer.
-pub async fn stream_of(nats: &Nats, subject: &str) -> Result<Option<StreamOf>, NatsError> {
-    let name = match nats.jetstream.stream_by_subject(subject).await {
-        Ok(name) => name,
-        Err(why) if why.kind() == GetStreamByNameErrorKind::NotFound => return Ok(None),
-        Err(why) => return Err(NatsError::passing("streams cannot be asked", &why)),
-    };
-    let stream = nats.jetstream.get_stream(&name).await;
-    let stream = stream.map_err(|why| NatsError::passing("the stream cannot be read", &why))?;
-    let dedup_window = stream.cached_info().config.duplicate_window;
-    Ok(Some(StreamOf { name, dedup_window }))
+pub async fn has_stream(nats: &Nats, subject: &str) -> Result<bool, NatsError> {
+    match nats.jetstream.stream_by_subject(subject).await {
+        Ok(_) => Ok(true),
+        Err(why) if why.kind() == GetStreamByNameErrorKind::NotFound => Ok(false),
+        Err(why) => Err(NatsError::passing("streams cannot be asked", &why)),
+    }
 }
 
 /// Which of `ids` stand in a stream since `since` (milliseconds since the Unix epoch).

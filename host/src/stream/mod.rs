@@ -17,7 +17,7 @@ mod unreadable;
 pub use self::connect::{Nats, NatsError, NatsOptions};
 pub use self::consume::{Consumption, End, Reader};
 pub use self::discover::{StreamInfo, find_streams};
-pub use self::lookup::{StreamOf, ids_in_stream, stream_of};
+pub use self::lookup::{has_stream, ids_in_stream};
 pub use self::provision::{Change, plan, provision};
 pub use self::publish::{Event, Publish, Publisher, Refusal};
 pub use self::route::{Router, lane_of_key};

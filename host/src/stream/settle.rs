@@ -8,6 +8,8 @@ use crate::lane::ports::{Delivery, Settle};
 
 const ACK: Bytes = Bytes::from_static(b"+ACK");
 const IN_PROGRESS: Bytes = Bytes::from_static(b"+WPI");
+/// Not before a second (in nanoseconds): whoever says so is about to leave and may still be asked.
+const LATER: Bytes = Bytes::from_static(b"-NAK {\"delay\": 1000000000}");
 
 /// Acknowledges deliveries.
 #[derive(Debug, Clone)]
@@ -28,6 +30,11 @@ impl Acknowledge {
     /// Asks for more time for a message that is in hand.
     pub(super) async fn in_progress(&self, reply: &str) {
         self.send(reply, IN_PROGRESS).await;
+    }
+
+    /// Gives back a message that is not handled here.
+    pub(super) async fn give_back(&self, reply: &str) {
+        self.send(reply, LATER).await;
     }
 
     async fn send(&self, reply: &str, word: Bytes) {

@@ -12,11 +12,15 @@ pub struct Health {
     trouble: Mutex<BTreeMap<Part, String>>,
 }
 
+/// What is said of a part that is not ready yet.
+const STARTING: &str = "starting";
+
 impl Health {
     /// Notes that a part cannot be used, and logs it where that is news.
     pub fn away(&self, part: &str, why: &str) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.insert(part.to_owned(), why.to_owned()).is_none() {
+        let before = trouble.insert(part.to_owned(), why.to_owned());
+        if before.is_none_or(|before| before == STARTING) {
             tracing::warn!(part, "{part} cannot be used, waiting for it: {why}");
         }
     }
@@ -24,15 +28,15 @@ impl Health {
     /// Notes that a part can be used again, and logs it where that is news.
     pub fn back(&self, part: &str) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.remove(part).is_some() {
+        if trouble.remove(part).is_some_and(|before| before != STARTING) {
             tracing::info!(part, "{part} can be used again");
         }
     }
 
-    /// The host is not ready before it says so.
-    pub fn starting(&self) {
+    /// A part is not ready before it says so. That alone is not worth a line in the log.
+    pub fn starting(&self, part: &str) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.insert("node".to_owned(), "starting".to_owned());
+        trouble.insert(part.to_owned(), STARTING.to_owned());
     }
 
     /// Everything that was to be started was.

@@ -1,0 +1,156 @@
+//! `tribox dev`: from a directory with a component to a handled message, without a config or a server
+//! of one's own; and back to nothing that runs.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+use tribox_tests::{Broker, Host, programs, wait_until};
+
+/// A started `tribox dev` and where its servers are.
+struct Dev {
+    host: Host,
+    database_url: String,
+    nats_url: String,
+}
+
+fn command(place: &Path) -> Result<Command> {
+    let mut command = Command::new(programs::tribox()?);
+    command.args(["dev", "plugins", "--data", "data", "--config", "dev.toml"]).current_dir(place);
+    // It finds nats-server as a user's shell would.
+    let nats = programs::nats_server();
+    let beside = nats.parent().context("a directory")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::split_paths(&path);
+    let path = std::env::join_paths(std::iter::once(beside.to_owned()).chain(path))?;
+    command.env("PATH", path).env_remove("DATABASE_URL").env_remove("NATS_URL");
+    Ok(command)
+}
+
+fn place() -> Result<tempfile::TempDir> {
+    let place = tempfile::tempdir()?;
+    std::fs::create_dir(place.path().join("plugins"))?;
+    Ok(place)
+}
+
+async fn start(place: &Path) -> Result<Dev> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let admin = listener.local_addr()?;
+    drop(listener);
+    std::fs::write(place.join("dev.toml"), format!("[admin]\nlisten = \"{admin}\"\n"))?;
+    let mut host = Host::spawn_command(command(place)?, admin, &place.join("log"))?;
+    host.ready().await?;
+    let log = host.log();
+    let told = |name: &str| {
+        let line = log.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
+        line.map(str::to_owned).with_context(|| format!("{name} is not told"))
+    };
+    let (database_url, nats_url) = (told("export DATABASE_URL")?, told("export NATS_URL")?);
+    Ok(Dev { host, database_url, nats_url })
+}
+
+/// Drops a component in as `handler.wasm`, whole.
+fn drop_in(place: &Path, component: &[u8]) -> Result<()> {
+    let unfinished = place.join("plugins/handler.part");
+    std::fs::write(&unfinished, component)?;
+    std::fs::rename(unfinished, place.join("plugins/handler.wasm"))?;
+    Ok(())
+}
+
+/// The same component with a note in it: another build.
+fn another_build(mut component: Vec<u8>) -> Vec<u8> {
+    component.extend([0, 5, 4]);
+    component.extend(b"note");
+    component
+}
+
+async fn until(dev: &Dev, sql: &'static str, expected: i64) -> Result<()> {
+    wait_until(&format!("{sql} is {expected}"), async || {
+        let found = async {
+            let mut connection = PgConnection::connect(&dev.database_url).await?;
+            sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await
+        };
+        match found.await {
+            Ok(found) if found == expected => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_handler_runs_is_replaced_and_all_of_it_stops() -> Result<()> {
+    let place = place()?;
+    let place = place.path();
+    let items = std::fs::read(programs::guest("items")?)?;
+    drop_in(place, &items)?;
+    let mut dev = start(place).await?;
+    let broker = Broker::connect(&dev.nats_url).await?;
+    broker.publish("items.create", json!({"id": "7", "name": "lamp"}).to_string()).await?;
+    until(&dev, "SELECT count(*) FROM tribox_state.items WHERE key = '7'", 1).await?;
+    assert_eq!(broker.read_when("ITEMS", 2).await?[1].subject, "items.created");
+
+    // A new build of it, between two messages.
+    drop_in(place, &another_build(items))?;
+    until(&dev, "SELECT count(*) FROM tribox.components WHERE handler = 'items'", 2).await?;
+    broker.publish("items.create", json!({"id": "8", "name": "desk"}).to_string()).await?;
+    until(&dev, "SELECT count(DISTINCT component) FROM tribox.inbox", 2).await?;
+
+    // Another handler in the same file, and its stream.
+    drop_in(place, &std::fs::read(programs::guest("bare")?)?)?;
+    let name = json!({"name": "chair"}).to_string();
+    wait_until("the stream of the new handler is there", async || {
+        broker.publish("bare.create", name.clone()).await.map_err(|e| format!("{e:#}"))
+    })
+    .await?;
+    until(&dev, "SELECT count(*) FROM tribox.documents WHERE collection = 'bare'", 1).await?;
+
+    // Nonsense in the file leaves what runs.
+    drop_in(place, b"nonsense")?;
+    wait_until("it is refused", async || match dev.host.log() {
+        log if log.contains("the build that runs stays") => Ok(()),
+        log => Err(log.lines().last().unwrap_or_default().to_owned()),
+    })
+    .await?;
+    broker.publish("bare.create", name).await?;
+    until(&dev, "SELECT count(*) FROM tribox.documents WHERE collection = 'bare'", 2).await?;
+
+    dev.host.terminate()?;
+    ensure!(dev.host.exit().await?.success(), "{}", dev.host.log());
+    assert!(PgConnection::connect(&dev.database_url).await.is_err(), "Postgres is stopped");
+    assert!(async_nats::connect(&dev.nats_url).await.is_err(), "NATS is stopped");
+
+    // The data are there at the next start.
+    drop_in(place, &std::fs::read(programs::guest("items")?)?)?;
+    let dev = start(place).await?;
+    until(&dev, "SELECT count(*) FROM tribox_state.items", 2).await?;
+    dev.host.stop().await
+}
+
+#[tokio::test]
+async fn a_second_one_in_the_same_directory_says_so() -> Result<()> {
+    let place = place()?;
+    drop_in(place.path(), &std::fs::read(programs::guest("items")?)?)?;
+    let dev = start(place.path()).await?;
+    let mut second = command(place.path())?;
+    let output = second.stdin(Stdio::null()).output().context("failed to run tribox dev")?;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let owner = format!("is in use by process {};", dev.host.pid());
+    assert!(said.contains(&owner), "{said}");
+    until(&dev, "SELECT count(*) FROM tribox.nodes", 1).await?;
+    dev.host.stop().await
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let mut command = command(place.path())?;
+    let output = command.stdin(Stdio::null()).output().context("failed to run tribox dev")?;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("plugins is not a directory; create it"), "{said}");
+    Ok(())
+}
