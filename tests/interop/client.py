@@ -47,7 +47,7 @@ async def publish(jetstream):
 
 
 async def consume(jetstream, count):
-    consumer = await jetstream.pull_subscribe("accounts.events.>", durable="interop")
+    consumer = await jetstream.pull_subscribe("accounts.events.>", durable="interop", stream="EVENTS")
     while count > 0:
         for message in await consumer.fetch(batch=count, timeout=20):
             body = json.loads(message.data)

@@ -163,50 +163,64 @@ async fn absurd_headers_ids_and_subjects_harm_nothing() -> Result<()> {
 /// What no client library sends and servers take all the same. Our own client breaks its connection
 /// at such a message; see host/src/stream/unreadable.rs.
 async fn bytes_that_are_no_message_do_not_stop_the_stream(server: &Path) -> Result<()> {
-    let nats = NatsOptions { program: Some(server.to_owned()), ..NatsOptions::default() };
-    let mut stack = Stack::with("bytes", StackOptions { nats, ..Default::default() }).await?;
+    let mut stack = on_server("bytes", server).await?;
     chaos::prepare(&stack).await?;
-    // A handler with keys keeps the order of its stream, one without does not.
-    stack.drop_in(&["items"])?;
-    stack.broker.create_stream("ITEMS", &["items.create"]).await?;
-    stack.broker.create_stream("CREATED", &["items.created"]).await?;
     let host = stack.serve().await?;
     let port = stack.nats.port();
     let payload = b"\xff\x00 as it came";
-    let cases: [(&[u8], &[u8], &str); 5] = [
+    let cases: [(&[u8], &[u8], &str); 4] = [
         (b"chaos.latin.do", b"X: caf\xe9\r\n", "its headers are not UTF-8"),
         (b"chaos.line.do", b"this is none\r\n", "a line that is no header: \"this is none\""),
-        (b"chaos.name.do", b"na me\xc3\xa9: x\r\n", "a line that is no header"),
+        (b"chaos.name.do", b"na me\xc3\xa9: x\r\n", "a line that is no header: \"na me"),
         (b"chaos.caf\xe9.do", b"", "its subject is not UTF-8"),
-        (b"items.create", b"X: caf\xe9\r\n", "its headers are not UTF-8"),
     ];
     for (n, (subject, headers, _)) in cases.iter().enumerate() {
         raw::publish(port, subject, headers, payload).await?;
         chaos::order(&stack.broker, &format!("after-{n}"), "fine", &json!({"do": "ok"})).await?;
-        let item = json!({ "name": "lamp" }).to_string();
-        stack.broker.publish_as(&format!("item-{n}"), "items.create", item).await?;
     }
 
     let told = chaos::told_when(&stack.broker, cases.len()).await?;
     let order: Vec<&Value> = told.iter().map(|event| &event.body["id"]).collect();
-    assert_eq!(order, ["after-0", "after-1", "after-2", "after-3", "after-4"]);
+    assert_eq!(order, ["after-0", "after-1", "after-2", "after-3"]);
     let parked = tables::parked_when(&stack.pool, cases.len()).await?;
-    for (_, _, words) in cases {
-        let found = parked.iter().find(|row| row.error.contains(words));
-        let row = found.with_context(|| format!("{words}: {parked:#?}"))?;
+    for (row, (_, _, words)) in parked.iter().zip(cases) {
         assert_eq!((row.state.as_str(), row.reason.as_str()), ("dead", "unreadable"), "{row:?}");
+        assert!(row.error.contains(words), "{row:?}");
     }
-    let kept: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT payload FROM tribox.parked").fetch_all(&stack.pool).await?;
+    let sql = "SELECT payload FROM tribox.parked";
+    let kept: Vec<Vec<u8>> = sqlx::query_scalar(sql).fetch_all(&stack.pool).await?;
     assert!(kept.iter().all(|kept| kept == payload), "{kept:?}");
-    wait_until("all items are made and nothing is in hand", async || {
-        let created = stack.broker.count("CREATED").await.map_err(|e| format!("{e:#}"))?;
-        let stream = stack.broker.jetstream.get_stream("ITEMS").await.map_err(|e| e.to_string())?;
-        let info = stream.consumer_info("tribox-items").await.map_err(|e| e.to_string())?;
-        if created == 5 && info.num_ack_pending == 0 { Ok(()) } else { Err(format!("{info:?}")) }
-    })
-    .await?;
     host.stop().await
 }
 
-on_each_nats_server!(bytes_that_are_no_message_do_not_stop_the_stream);
+/// Without keys the consumer is not set back: the message itself has to be acknowledged.
+async fn bytes_that_are_no_message_are_acknowledged(server: &Path) -> Result<()> {
+    let mut stack = on_server("ack", server).await?;
+    stack.drop_in(&["items"])?;
+    stack.broker.create_stream("ITEMS", &["items.create"]).await?;
+    stack.broker.create_stream("CREATED", &["items.created"]).await?;
+    let host = stack.serve().await?;
+    raw::publish(stack.nats.port(), b"items.create", b"X: caf\xe9\r\n", b"{}").await?;
+    let parked = tables::parked_when(&stack.pool, 1).await?;
+    assert_eq!(parked[0].reason, "unreadable", "{parked:?}");
+    stack.broker.publish("items.create", json!({ "name": "lamp" }).to_string()).await?;
+    wait_until("the item is made and nothing is in hand", async || {
+        let created = stack.broker.count("CREATED").await.map_err(|e| format!("{e:#}"))?;
+        let stream = stack.broker.jetstream.get_stream("ITEMS").await.map_err(|e| e.to_string())?;
+        let info = stream.consumer_info("tribox-items").await.map_err(|e| e.to_string())?;
+        if created == 1 && info.num_ack_pending == 0 { Ok(()) } else { Err(format!("{info:?}")) }
+    })
+    .await?;
+    assert_eq!(tables::parked(&stack.pool).await?, parked);
+    host.stop().await
+}
+
+async fn on_server(name: &str, server: &Path) -> Result<Stack> {
+    let nats = NatsOptions { program: Some(server.to_owned()), ..NatsOptions::default() };
+    Stack::with(name, StackOptions { nats, ..Default::default() }).await
+}
+
+on_each_nats_server!(
+    bytes_that_are_no_message_do_not_stop_the_stream,
+    bytes_that_are_no_message_are_acknowledged,
+);

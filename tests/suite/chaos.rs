@@ -286,3 +286,24 @@ async fn lists_and_reads_see_what_earlier_messages_committed() -> Result<()> {
     assert_eq!(told[1].body, json!({"found": [{"n": 0}, null]}));
     host.stop().await
 }
+
+#[tokio::test]
+async fn a_list_of_large_documents_comes_in_parts_and_whole() -> Result<()> {
+    let mut stack = Stack::new("large-lists").await?;
+    chaos::prepare(&stack).await?;
+    let sql = "INSERT INTO tribox.documents (collection, key, body, version) \
+               SELECT 'chaos', 'big/' || to_char(n, 'FM00'), to_jsonb(repeat('x', 1000000)), 1 \
+                 FROM generate_series(1, 40) AS n";
+    sqlx::query(sql).execute(&stack.pool).await?;
+    let sql = "SELECT count(*) FROM tribox.list_documents('chaos', 'big/', 'big0', NULL, 1000, $1)";
+    let count = sqlx::query_scalar::<_, i64>(sql).bind(8_i64 << 20).fetch_one(&stack.pool).await?;
+    assert_eq!(count, 9, "until they have 8 MiB");
+
+    let host = stack.serve().await?;
+    let list = json!({"do": "list", "prefix": "big/"});
+    chaos::order(&stack.broker, "m1", "a", &list).await?;
+    let told = chaos::told_when(&stack.broker, 1).await?;
+    let keys: Vec<String> = (1..=40).map(|n| format!("big/{n:02}")).collect();
+    assert_eq!(told[0].body, json!({ "keys": keys }));
+    host.stop().await
+}
