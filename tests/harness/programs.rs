@@ -74,17 +74,3 @@ pub fn psql() -> Result<PathBuf> {
 pub fn python() -> PathBuf {
     repository().join(".tools/python/bin/python")
 }
-
-/// The `psql` program, from the PATH or from where Debian puts it beside the server.
-///
-/// # Errors
-/// It is not installed.
-pub fn psql() -> Result<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut found: Vec<PathBuf> = env::split_paths(&path).map(|d| d.join("psql")).collect();
-    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
-        found.extend(versions.flatten().map(|version| version.path().join("bin/psql")));
-    }
-    let program = found.into_iter().find(|program| program.is_file());
-    program.context("psql is not installed; it comes with Postgres (Debian: postgresql-client)")
-}
