@@ -14,10 +14,7 @@ impl Dice {
         usize::try_from((z ^ (z >> 31)) >> 33).unwrap_or(0) % sides.max(1)
     }
 
-    pub fn one_of<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T
-    where
-        T: 'a,
-    {
+    pub fn one_of<'a, T: ?Sized + 'a>(&mut self, from: &[&'a T]) -> &'a T {
         from[self.below(from.len())]
     }
 
