@@ -1,6 +1,6 @@
 //! The benchmark: the same work done by a hand-written service, by tribox, by tribox's pipeline
 //! without wasm, and by the servers alone, side by side in one run. A figure counts only if the run
-//! was verified. See docs/BENCHMARKS.md.
+//! was verified.
 
 mod floor;
 mod limit;

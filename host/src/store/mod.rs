@@ -1,6 +1,6 @@
 //! Postgres: the only room that speaks SQL. Every statement stands in host/sql in a file of its own
 //! and is one transaction by itself; nothing here opens a transaction over a round trip, and nothing
-//! rests on the state of a session, so that it works behind a pooler.
+//! but prepared statements rests on the state of a session. A pooler in transaction mode is untried.
 
 mod arrays;
 mod commit;
