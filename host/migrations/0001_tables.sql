@@ -10,9 +10,29 @@ CREATE TABLE tribox.nodes (
     seen     timestamptz NOT NULL DEFAULT now(),
     -- Who holds the name, for people: process id and host.
     holder   text        NOT NULL,
+    -- Whether the process that holds the name has ended in order; a crash leaves this false.
+    clean    boolean     NOT NULL DEFAULT false,
+    -- When processes of this name were found to have ended otherwise, in the last hour.
+    crashes  timestamptz[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (name, epoch),
     UNIQUE (name)
 ) WITH (fillfactor = 50);
+
+-- After a crash: the messages that a node is handling right now. What stands here when it crashes
+-- once more is suspected of being the cause.
+CREATE TABLE tribox.in_hand (
+    node       text    NOT NULL PRIMARY KEY,
+    inbox_keys uuid[]  NOT NULL
+) WITH (fillfactor = 50);
+
+-- Messages that were in hand at a crash: handled alone from then on, and parked after another one.
+CREATE TABLE tribox.suspects (
+    inbox_key uuid        NOT NULL PRIMARY KEY,
+    node      text        NOT NULL,
+    -- It was in hand alone at a crash: it is the cause.
+    guilty    boolean     NOT NULL,
+    since     timestamptz NOT NULL DEFAULT now()
+);
 
 CREATE TABLE tribox.components (
     id         integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -74,15 +94,25 @@ CREATE TABLE tribox.outbox (
     PRIMARY KEY (writer, seq)
 );
 
+-- Messages that no stream took. The first of a subject is tried again from time to time; the others
+-- follow it, in order.
 CREATE TABLE tribox.undelivered (
     id        text        NOT NULL PRIMARY KEY,
+    position  bigint      GENERATED ALWAYS AS IDENTITY,
     handler   text        NOT NULL,
     subject   text        NOT NULL,
     headers   text        NOT NULL,
     payload   bytea       NOT NULL,
+    -- no-stream, denied, or too-large.
     reason    text        NOT NULL,
-    failed_at timestamptz NOT NULL DEFAULT now()
+    error     text        NOT NULL,
+    attempts  integer     NOT NULL DEFAULT 1,
+    failed_at timestamptz NOT NULL DEFAULT now(),
+    -- When it is sent again; null: when it is asked for.
+    retry_at  timestamptz
 );
+CREATE INDEX undelivered_subject ON tribox.undelivered (subject, position);
+CREATE INDEX undelivered_due ON tribox.undelivered (retry_at) WHERE retry_at IS NOT NULL;
 
 CREATE TABLE tribox.scheduled (
     id            text        NOT NULL PRIMARY KEY,
@@ -102,7 +132,9 @@ CREATE TABLE tribox.parked (
     id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     handler         text        NOT NULL,
     key             text        COLLATE "C",
-    state           text        NOT NULL CHECK (state IN ('retrying', 'waiting', 'dead')),
+    -- holding: dead, or put there to pause a key, and later messages of the key wait behind it.
+    state           text        NOT NULL
+                    CHECK (state IN ('retrying', 'waiting', 'holding', 'dead')),
     attempts        integer     NOT NULL,
     next_attempt_at timestamptz,
     reason          text        NOT NULL,
@@ -118,6 +150,34 @@ CREATE TABLE tribox.parked (
 );
 CREATE INDEX parked_held ON tribox.parked (handler, key, id) WHERE state <> 'dead';
 CREATE INDEX parked_due ON tribox.parked (handler, next_attempt_at) WHERE state = 'retrying';
+CREATE INDEX parked_dead ON tribox.parked (handler, id) WHERE state IN ('dead', 'holding');
+
+-- What operators have thrown away, for a while.
+CREATE TABLE tribox.discarded (
+    id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    discarded_at timestamptz NOT NULL DEFAULT now(),
+    discarded_by text        NOT NULL,
+    -- parked, undelivered, or scheduled: where it stood.
+    origin       text        NOT NULL,
+    handler      text        NOT NULL,
+    key          text,
+    message_id   text        NOT NULL,
+    subject      text        NOT NULL,
+    -- As it stood there: an array of pairs, or lines as on the wire.
+    headers      text        NOT NULL,
+    payload      bytea       NOT NULL,
+    reason       text        NOT NULL,
+    error        text        NOT NULL,
+    attempts     integer     NOT NULL
+);
+CREATE INDEX discarded_at ON tribox.discarded (discarded_at);
+
+-- Handlers that operators have paused.
+CREATE TABLE tribox.paused (
+    handler   text        NOT NULL PRIMARY KEY,
+    paused_at timestamptz NOT NULL DEFAULT now(),
+    paused_by text        NOT NULL
+);
 
 -- How far each lane has handled each stream. Written with the commit, so that a database that was
 -- restored to an earlier time can be told from the stream's point of view.

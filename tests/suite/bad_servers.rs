@@ -301,7 +301,7 @@ async fn a_subject_that_the_account_may_not_publish_to_holds_back_itself_alone()
     let told = chaos::told_when(&stack.broker, 3).await?;
     assert!(told.iter().all(|event| event.verb == "ok"), "{told:?}");
     let rows = wait_until("the denied ones are set aside", async || {
-        let sql = "SELECT subject, reason FROM tribox.undelivered";
+        let sql = "SELECT subject, error FROM tribox.undelivered";
         let rows = sqlx::query_as::<_, (String, String)>(sql).fetch_all(&stack.pool).await;
         match rows.map_err(|e| e.to_string())? {
             rows if rows.len() == 3 => Ok(rows),

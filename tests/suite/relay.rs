@@ -104,7 +104,7 @@ async fn what_no_stream_takes_is_set_aside(nats: &Path) -> Result<()> {
     stack.until("SELECT count(*) FROM tribox.undelivered", 2).await?;
     stack.until(UNPUBLISHED, 0).await?;
     let row: (String, String, String) =
-        sqlx::query_as("SELECT handler, subject, reason FROM tribox.undelivered LIMIT 1")
+        sqlx::query_as("SELECT handler, subject, error FROM tribox.undelivered LIMIT 1")
             .fetch_one(&stack.pool)
             .await?;
     let reason = "no stream takes subject 'nowhere.x'".to_owned();

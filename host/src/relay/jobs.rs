@@ -27,18 +27,40 @@ pub(super) enum Done {
 
 /// What becomes of a refused entry.
 pub(super) enum Judgement {
-    SetAside { reason: String },
+    SetAside(Undeliverable),
     TryAgain,
+}
+
+/// Why no stream takes an entry: the reason in a word, and in the server's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Undeliverable {
+    pub reason: &'static str,
+    pub error: String,
+}
+
+impl Undeliverable {
+    pub fn no_stream(subject: &str) -> Self {
+        let error = format!("no stream takes subject '{subject}'");
+        Undeliverable { reason: "no-stream", error }
+    }
+
+    pub fn denied(error: String) -> Self {
+        Undeliverable { reason: "denied", error }
+    }
+
+    pub fn too_large(error: String) -> Self {
+        Undeliverable { reason: "too-large", error }
+    }
 }
 
 pub(super) async fn set_undelivered(
     store: &Postgres,
     writer: i32,
     seq: i64,
-    reason: String,
+    why: Undeliverable,
 ) -> Judgement {
-    match store.set_undelivered(writer, seq, &reason).await {
-        Ok(()) => Judgement::SetAside { reason },
+    match store.set_undelivered(writer, seq, why.reason, &why.error).await {
+        Ok(()) => Judgement::SetAside(why),
         Err(_) => Judgement::TryAgain,
     }
 }

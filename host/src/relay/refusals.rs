@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::jobs::{Done, Judgement, set_undelivered};
+use super::jobs::{Done, Judgement, Undeliverable, set_undelivered};
 use super::task::RelayTask;
 use crate::stream::{Refusal, has_stream};
 
@@ -30,10 +30,10 @@ impl RelayTask {
         }
         match refusal {
             Refusal::Server { code, .. } if FOR_GOOD.contains(code) => {
-                self.set_aside(writer, seq, what);
+                self.set_aside(writer, seq, Undeliverable::too_large(what));
             }
             Refusal::Denied(_) if refused.refusals >= REFUSALS => {
-                self.set_aside(writer, seq, what);
+                self.set_aside(writer, seq, Undeliverable::denied(what));
             }
             Refusal::NoStream if refused.refusals >= REFUSALS => {
                 let (nats, store) = (self.nats.clone(), self.store.clone());
@@ -41,8 +41,8 @@ impl RelayTask {
                     let subject = &entry.subject;
                     let verdict = match has_stream(&nats, subject).await {
                         Ok(false) => {
-                            let reason = format!("no stream takes subject '{subject}'");
-                            set_undelivered(&store, writer, seq, reason).await
+                            let why = Undeliverable::no_stream(subject);
+                            set_undelivered(&store, writer, seq, why).await
                         }
                         _ => Judgement::TryAgain,
                     };
@@ -54,10 +54,10 @@ impl RelayTask {
     }
 
     /// Writes an entry down as undeliverable; it is out of the way once that is committed.
-    pub(super) fn set_aside(&mut self, writer: i32, seq: i64, reason: String) {
+    pub(super) fn set_aside(&mut self, writer: i32, seq: i64, why: Undeliverable) {
         let store = self.store.clone();
         self.jobs.push(Box::pin(async move {
-            let verdict = set_undelivered(&store, writer, seq, reason).await;
+            let verdict = set_undelivered(&store, writer, seq, why).await;
             Done::Judged { writer, seq, verdict }
         }));
     }

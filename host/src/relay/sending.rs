@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::jobs::{Done, look_for};
+use super::jobs::{Done, Undeliverable, look_for};
 use super::task::{RelayTask, unix_millis};
 use crate::stream::Publish;
 
@@ -88,8 +88,8 @@ impl RelayTask {
             });
         }
         for (seq, size) in too_large {
-            let reason = format!("{size} bytes with headers; the server takes {max_payload}");
-            self.set_aside(writer, seq, reason);
+            let error = format!("{size} bytes with headers; the server takes {max_payload}");
+            self.set_aside(writer, seq, Undeliverable::too_large(error));
         }
     }
 }

@@ -256,14 +256,16 @@ impl RelayTask {
                     Err(why) => relayed.rest(&self.health, "read-back", &why),
                 }
             }
-            Done::Judged { writer, seq, verdict: Judgement::SetAside { reason } } => {
+            Done::Judged { writer, seq, verdict: Judgement::SetAside(why) } => {
                 let Some(relayed) = self.logs.get_mut(&writer) else { return };
                 if let Some(entry) = relayed.log.entry(seq) {
                     self.metrics.undelivered.inc();
                     tracing::error!(
                         subject = entry.subject,
                         message_id = entry.id,
-                        "message is undeliverable and set aside in tribox.undelivered: {reason}"
+                        reason = why.reason,
+                        "message is undeliverable and set aside in tribox.undelivered: {}",
+                        why.error
                     );
                 }
                 relayed.log.set_aside(seq, Instant::now());

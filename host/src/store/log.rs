@@ -152,8 +152,10 @@ impl Postgres {
         writer: i32,
         seq: i64,
         reason: &str,
+        error: &str,
     ) -> Result<(), StoreAway> {
-        let query = sqlx::query(sql!("set_undelivered")).bind(writer).bind(seq).bind(reason);
+        let query =
+            sqlx::query(sql!("set_undelivered")).bind(writer).bind(seq).bind(reason).bind(error);
         patiently(query.execute(&self.pool)).await.map(drop)
     }
 
