@@ -2,8 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tribox::servers::{NatsOptions, PrivateNats, PrivatePostgres};
@@ -156,6 +157,26 @@ impl Stack {
         Host::spawn(&self.write_config()?, admin, &log)
     }
 
+    /// Keeps a copy of all streams and consumers as they are on disk, in place of an earlier one.
+    ///
+    /// # Errors
+    /// The server does not come back, or the files cannot be copied.
+    pub async fn save_streams(&mut self) -> Result<()> {
+        self.nats.stop().await?;
+        copy_over(&self.directory.join("nats/jetstream"), &self.directory.join("saved-streams"))?;
+        Ok(self.nats.start_again().await?)
+    }
+
+    /// Kills the server and starts it with what was saved: all that came after is lost.
+    ///
+    /// # Errors
+    /// Nothing was saved, or the server does not come back.
+    pub async fn restore_streams(&mut self) -> Result<()> {
+        self.nats.kill()?;
+        copy_over(&self.directory.join("saved-streams"), &self.directory.join("nats/jetstream"))?;
+        Ok(self.nats.start_again().await?)
+    }
+
     fn configure(&mut self) {
         let plugins = self.plugins().display().to_string();
         let cache = self.directory.join("cache").display().to_string();
@@ -165,6 +186,16 @@ impl Stack {
             .set("plugins.directory", plugins)
             .set("plugins.cache", cache);
     }
+}
+
+/// Makes `to` a copy of the directory `from`.
+fn copy_over(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        std::fs::remove_dir_all(to).with_context(|| to.display().to_string())?;
+    }
+    let status = Command::new("cp").arg("-a").args([from, to]).status().context("cp")?;
+    ensure!(status.success(), "cp -a {} {} ended with {status}", from.display(), to.display());
+    Ok(())
 }
 
 fn free_address() -> Result<SocketAddr> {

@@ -16,6 +16,7 @@ on_each_nats_server!(
     a_copy_that_comes_later_does_nothing,
     ids_come_from_each_source,
     what_was_in_hand_at_a_kill_is_handled_once_and_in_order,
+    a_stream_that_lost_its_end_gives_sequences_anew,
 );
 
 const CREDIT: &str = r#"{"amount": 5}"#;
@@ -106,14 +107,16 @@ async fn ids_come_from_each_source(nats: &Path) -> Result<()> {
     let document = stack.document("accounts", "7").await?;
     assert_eq!(document, Some(json!({"balance": 25, "changes": 5})));
     assert_eq!(stack.broker.read_when(EVENTS, 5).await?.len(), 5);
-    let created = stack.broker.jetstream.get_stream(COMMANDS).await?;
-    let created = created.cached_info().created.unix_timestamp();
-    let ids = ["/shop#7", "/office#7", "m-1"].map(str::to_owned).into_iter();
-    let ids = ids.chain([5, 6].map(|sequence| format!("{COMMANDS}:{created}:{sequence}")));
+    let mut ids = ["/shop#7", "/office#7", "m-1"].map(str::to_owned).to_vec();
+    let commands = stack.broker.jetstream.get_stream(COMMANDS).await?;
+    for sequence in [5, 6] {
+        let stored_at = commands.get_raw_message(sequence).await?.time;
+        let stored_at = stored_at.unix_timestamp_nanos() / 1_000_000;
+        ids.push(format!("{COMMANDS}:{sequence}:{stored_at}"));
+    }
     let sql = "SELECT count(*) FROM tribox.inbox
                 WHERE key IN (SELECT tribox.inbox_key('accounts', id) FROM unnest($1) AS id)";
-    let known: i64 =
-        sqlx::query_scalar(sql).bind(ids.collect::<Vec<_>>()).fetch_one(&stack.pool).await?;
+    let known: i64 = sqlx::query_scalar(sql).bind(ids).fetch_one(&stack.pool).await?;
     assert_eq!(known, 5);
     host.stop().await
 }
@@ -140,3 +143,44 @@ async fn what_was_in_hand_at_a_kill_is_handled_once_and_in_order(nats: &Path) ->
     books::audit(&stack, 3_000).await?;
     host.stop().await
 }
+
+/// As after a power failure, or when a stream is restored from a backup: what is published then comes
+/// under sequences that were handled before. It is new all the same.
+async fn a_stream_that_lost_its_end_gives_sequences_anew(nats: &Path) -> Result<()> {
+    let mut stack = Stack::on(nats, "lost-end").await?;
+    books::prepare(&stack).await?;
+    for meanwhile_published in [0, 40] {
+        let host = stack.serve().await?;
+        let handled = stack.number("SELECT count(*) FROM tribox.inbox").await?;
+        let base = stack.number("SELECT count(*) * 10 FROM tribox.inbox").await?;
+        stack.broker.publish(CREDITED, CREDIT).await?;
+        stack.handled(handled + 1).await?;
+        stack.broker.settled(COMMANDS, "accounts").await?;
+        stack.save_streams().await?;
+        for n in 0..30 {
+            stack.broker.publish_as(&format!("old-{base}-{n}"), CREDITED, CREDIT).await?;
+        }
+        stack.handled(handled + 31).await?;
+        stack.broker.settled(COMMANDS, "accounts").await?;
+
+        // The host meets it while it runs, or the next one does, with more in the stream than before.
+        if meanwhile_published > 0 {
+            host.terminate()?;
+        }
+        stack.restore_streams().await?;
+        for n in 0..meanwhile_published {
+            stack.broker.publish_as(&format!("new-{base}-{n}"), CREDITED, CREDIT).await?;
+        }
+        stack.broker.publish(CREDITED, CREDIT).await?;
+        let host = if meanwhile_published > 0 { stack.serve().await? } else { host };
+        stack.handled(handled + 32 + meanwhile_published).await?;
+        stack.broker.settled(COMMANDS, "accounts").await?;
+        let credited = stack.document("accounts", "lost").await?;
+        let changes = handled + 32 + meanwhile_published;
+        assert_eq!(credited, Some(json!({"balance": changes * 5, "changes": changes})));
+        host.stop().await?;
+    }
+    Ok(())
+}
+
+const CREDITED: &str = "accounts.lost.credit";

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::batch::{Batch, Member};
 use super::cache::Cached;
@@ -39,6 +40,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
             let arrived = batch.members.iter().filter(|m| m.delivery().is_some());
             wanted.inbox = arrived.map(|m| m.inbox_key).collect();
         }
+        let now = Instant::now();
         let mut snapshot = Snapshot::new(self.store.reader());
         let mut missing = HashSet::new();
         for member in &batch.members {
@@ -50,7 +52,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
                 if snapshot.has(collection, key) {
                     continue;
                 }
-                match self.memory.cache.get(collection, key) {
+                match self.memory.cache.get(collection, key, now) {
                     Some(Cached { version, body }) => {
                         snapshot.preload(&row(collection, key, version, body));
                     }

@@ -2,11 +2,13 @@
 //! published to the relay, acknowledge.
 
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use super::batch::{Batch, Member, Whole};
 use super::cache::Cached;
 use super::handle::{Fate, Handled};
 use super::ports::{Delivery, DueParked, Entry, Outlet, Settle, Store};
+use super::snapshot::Kept;
 use super::write::Written;
 use super::{Lane, WARY_TURNS};
 
@@ -25,12 +27,16 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
     /// Keeps what the next turns can use.
     fn remember(&mut self, batch: &Batch, handled: &Handled) {
         let snapshot = handled.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        for (collection, key, version, body) in snapshot.after_commit() {
+        let now = Instant::now();
+        for Kept { collection, key, version, body, checked } in snapshot.after_commit() {
+            let cache = &mut self.memory.cache;
             match version {
+                // What came from the cache and was not looked at is no younger than before.
+                Some(_) if !checked && cache.has(collection, key) => {}
                 Some(version) => {
-                    self.memory.cache.put(collection, key, Cached { version, body: body.clone() });
+                    cache.put(collection, key, Cached { version, body: body.clone() }, now);
                 }
-                None => self.memory.cache.remove(collection, key),
+                None => cache.remove(collection, key),
             }
         }
         drop(snapshot);

@@ -34,6 +34,17 @@ enum Base {
     Unknown,
 }
 
+/// A document as it is after a commit.
+pub struct Kept<'a> {
+    pub collection: &'a str,
+    pub key: &'a str,
+    /// `None`: nobody knows.
+    pub version: Option<i64>,
+    pub body: &'a Option<Arc<str>>,
+    /// The commit rested on its version.
+    pub checked: bool,
+}
+
 /// What a turn needs the commit to write and to check.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -128,19 +139,17 @@ impl Snapshot {
         changes
     }
 
-    /// The documents as they are after the commit of [`Self::changes`], for the cache: collection,
-    /// key, new version and body; no version where it is not known.
-    pub fn after_commit(
-        &self,
-    ) -> impl Iterator<Item = (&str, &str, Option<i64>, &Option<Arc<str>>)> {
+    /// The documents as they are after the commit of [`Self::changes`], for the cache.
+    pub fn after_commit(&self) -> impl Iterator<Item = Kept<'_>> {
         self.documents.iter().map(|(collection, key, entry)| {
+            let checked = entry.written || entry.read;
             let version = match entry.base {
                 Base::Unknown => None,
-                Base::Version { version: 0, .. } if entry.written || entry.read => Some(1),
+                Base::Version { version: 0, .. } if checked => Some(1),
                 Base::Version { version, .. } if entry.written => Some(version + 1),
                 Base::Version { version, .. } => Some(version),
             };
-            (collection, key, version, &entry.body)
+            Kept { collection, key, version, body: &entry.body, checked }
         })
     }
 

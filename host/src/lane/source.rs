@@ -53,11 +53,9 @@ impl Source {
         }
     }
 
-    /// Takes a delivered message in hand, unless it is there already.
+    /// Takes a delivered message in hand, unless it is there already. Whether one below the floor was
+    /// handled is for the inbox to say: a stream that lost its end gives sequences a second time.
     pub fn admit(&self, sequence: u64, reply: &str, now: Instant) -> Admission {
-        if sequence <= self.floor() {
-            return Admission::Done;
-        }
         let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         match in_hand.binary_search_by_key(&sequence, |m| m.sequence) {
             Ok(at) if in_hand[at].done => Admission::Done,
@@ -89,6 +87,17 @@ impl Source {
             }
         }
         Some(reply)
+    }
+
+    /// The stream has given no sequence after `last` so far, though some of them were in hand: it lost
+    /// its end, and what comes under these sequences is new. Returns whether that was so.
+    pub fn went_back(&self, last: u64) -> bool {
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = in_hand.partition_point(|m| m.sequence <= last);
+        let lost = self.floor() > last || kept < in_hand.len();
+        in_hand.truncate(kept);
+        self.floor.fetch_min(last, Ordering::AcqRel);
+        lost
     }
 
     /// Everything up to this sequence was handled.
@@ -125,7 +134,6 @@ mod tests {
     #[test]
     fn the_floor_moves_past_what_is_done_without_a_gap() {
         let source = Source::new("S".into(), 0, 10, true);
-        assert_eq!(admit(&source, 9), Admission::Done);
         for sequence in [11, 13, 14] {
             assert_eq!(admit(&source, sequence), Admission::New);
         }
@@ -135,6 +143,30 @@ mod tests {
         assert_eq!(admit(&source, 11), Admission::InHand);
         source.done(11);
         assert_eq!((source.floor(), source.in_hand()), (13, 1));
+    }
+
+    #[test]
+    fn what_is_below_the_floor_is_left_to_the_inbox() {
+        let source = Source::new("S".into(), 0, 10, true);
+        assert_eq!(admit(&source, 9), Admission::New);
+        assert_eq!(source.done(9).as_deref(), Some("reply-9"));
+        assert_eq!((source.floor(), source.in_hand()), (10, 0));
+    }
+
+    #[test]
+    fn sequences_that_are_given_again_are_new() {
+        let source = Source::new("S".into(), 0, 10, true);
+        for sequence in [11, 12, 13] {
+            admit(&source, sequence);
+        }
+        source.done(12);
+        assert!(!source.went_back(13));
+        assert!(source.went_back(11));
+        assert_eq!(admit(&source, 11), Admission::InHand);
+        assert_eq!(admit(&source, 12), Admission::New);
+        assert!(source.went_back(5));
+        assert_eq!((source.floor(), source.in_hand()), (5, 0));
+        assert_eq!(source.done(12), None, "an old turn acknowledges nothing of the new ones");
     }
 
     #[test]

@@ -52,9 +52,9 @@ pub fn outgoing_id(key: InboxKey, index: usize) -> String {
 }
 
 /// What a message is known by: its `Nats-Msg-Id` header; without one, CloudEvents `ce-source` and
-/// `ce-id`; without these, stream, creation time of the stream (Unix seconds) and sequence, so that a
-/// stream that was deleted and made anew does not repeat ids.
-pub fn message_id(headers: &[Header], stream: &str, stream_created: i64, sequence: u64) -> String {
+/// `ce-id`; without these, stream, sequence and when it was stored (milliseconds since the Unix
+/// epoch), so that a stream that was made anew, or has lost its end, does not repeat ids.
+pub fn message_id(headers: &[Header], stream: &str, sequence: u64, stored_at: u64) -> String {
     let find = |name: &str| {
         headers
             .iter()
@@ -67,7 +67,7 @@ pub fn message_id(headers: &[Header], stream: &str, stream_created: i64, sequenc
     if let (Some(source), Some(id)) = (find("ce-source"), find("ce-id")) {
         return format!("{source}#{id}");
     }
-    format!("{stream}:{stream_created}:{sequence}")
+    format!("{stream}:{sequence}:{stored_at}")
 }
 
 #[cfg(test)]
@@ -89,10 +89,10 @@ mod tests {
     #[test]
     fn ids_come_from_the_first_source_that_is_there() {
         let ce = [header("ce-id", "7"), header("ce-source", "/shop")];
-        assert_eq!(message_id(&ce, "S", 5, 9), "/shop#7");
+        assert_eq!(message_id(&ce, "S", 5, 1_900), "/shop#7");
         let both = [ce[0].clone(), ce[1].clone(), header("nats-msg-id", "x")];
-        assert_eq!(message_id(&both, "S", 5, 9), "x");
-        assert_eq!(message_id(&[header("ce-id", "7")], "S", 5, 9), "S:5:9");
-        assert_eq!(message_id(&[header("Nats-Msg-Id", "")], "S", 5, 9), "S:5:9");
+        assert_eq!(message_id(&both, "S", 5, 1_900), "x");
+        assert_eq!(message_id(&[header("ce-id", "7")], "S", 5, 1_900), "S:5:1900");
+        assert_eq!(message_id(&[header("Nats-Msg-Id", "")], "S", 5, 1_900), "S:5:1900");
     }
 }

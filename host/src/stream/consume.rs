@@ -143,6 +143,8 @@ impl Reader {
     /// nothing where the stream is gone.
     async fn open(&self, expected: Option<u64>) -> Result<Option<(PullConsumer, u64)>, NatsError> {
         let Some(stream) = self.stream().await? else { return Ok(None) };
+        let last = stream.cached_info().state.last_sequence;
+        self.look_back(last, "the stream has lost its end: it gives sequences a second time");
         let durable = self.consumption.durable();
         let info = match stream.consumer_info(&durable).await {
             Ok(info) => Some(info),
@@ -156,22 +158,24 @@ impl Reader {
                 after = self.source.floor(),
                 "making consumer {durable}"
             );
-            return Ok(Some((self.create(&stream).await?, 1)));
+            return Ok(Some((self.create(&stream, self.source.floor()).await?, 1)));
         };
+        let delivered = info.delivered.stream_sequence;
+        self.look_back(delivered, "the consumer, or the stream with it, was set back");
         let delivered = info.delivered.consumer_sequence;
         let lost = match expected {
             Some(expected) => delivered + 1 != expected,
             // Somebody before us left messages in hand.
             None => info.num_ack_pending > 0,
         };
-        if self.consumption.ordered && lost {
-            if expected.is_none() {
-                self.source.advance(info.ack_floor.stream_sequence);
-            }
-            return Ok(Some((self.set_back(&stream, &durable).await?, 1)));
-        }
+        let acknowledged = info.ack_floor.stream_sequence;
         if expected.is_none() {
-            self.source.advance(info.ack_floor.stream_sequence);
+            self.source.advance(acknowledged);
+        }
+        if self.consumption.ordered && lost {
+            // What the consumer was told, not what we know: if the stream lost its end, it knows
+            // better, and what comes twice is met by the inbox.
+            return Ok(Some((self.set_back(&stream, &durable, acknowledged).await?, 1)));
         }
         let unchanged = self.consumption.config(info.config.deliver_policy);
         let consumer = stream
@@ -230,8 +234,20 @@ impl Reader {
         }
     }
 
-    async fn create(&self, stream: &Stream) -> Result<PullConsumer, NatsError> {
-        let policy = match self.source.floor() {
+    /// Notes where a stream or its consumer stands, which must not be before what was handled.
+    fn look_back(&self, last: u64, what: &str) {
+        if self.consumption.ordered && self.source.went_back(last) {
+            tracing::warn!(
+                handler = self.consumption.handler,
+                stream = self.consumption.stream,
+                last,
+                "{what}; what comes from here on is told from what was handled by its id"
+            );
+        }
+    }
+
+    async fn create(&self, stream: &Stream, after: u64) -> Result<PullConsumer, NatsError> {
+        let policy = match after {
             0 => DeliverPolicy::All,
             floor => DeliverPolicy::ByStartSequence { start_sequence: floor + 1 },
         };
@@ -239,20 +255,25 @@ impl Reader {
         created.map_err(|why| NatsError::passing("the consumer cannot be made", &why))
     }
 
-    /// Makes the consumer anew right behind what was handled without a gap.
-    async fn set_back(&self, stream: &Stream, durable: &str) -> Result<PullConsumer, NatsError> {
+    /// Makes the consumer anew right behind what was acknowledged without a gap.
+    async fn set_back(
+        &self,
+        stream: &Stream,
+        durable: &str,
+        after: u64,
+    ) -> Result<PullConsumer, NatsError> {
         self.metrics.resets.inc();
         tracing::info!(
             handler = self.consumption.handler,
             stream = self.consumption.stream,
-            after = self.source.floor(),
+            after,
             "setting consumer {durable} back: deliveries were lost or in other hands"
         );
         stream
             .delete_consumer(durable)
             .await
             .map_err(|why| NatsError::passing("the consumer cannot be set back", &why))?;
-        self.create(stream).await
+        self.create(stream, after).await
     }
 
     /// Hands messages to lanes until something is off.
@@ -349,7 +370,7 @@ impl Reader {
             return Some(Leave::Reopen);
         }
         *expected = Some(info.consumer_sequence + 1);
-        let redelivered = info.delivered > 1;
+        let redelivered = info.delivered > 1 || sequence <= self.source.floor();
         let stored_at = info.published.unix_timestamp_nanos() / 1_000_000;
         let stored_at = u64::try_from(stored_at).unwrap_or_default();
         self.metrics.lag.set(i64::try_from(info.pending).unwrap_or(i64::MAX));

@@ -48,7 +48,7 @@ impl Router {
         };
         Delivery {
             message: Message {
-                id: identity::message_id(&headers, &source.stream, source.created, sequence),
+                id: identity::message_id(&headers, &source.stream, sequence, stored_at),
                 subject,
                 key,
                 headers,
@@ -67,7 +67,7 @@ impl Router {
         let Unreadable { sequence, subject, payload, stored_at, why } = message;
         Delivery {
             message: Message {
-                id: identity::message_id(&[], &source.stream, source.created, sequence),
+                id: identity::message_id(&[], &source.stream, sequence, stored_at),
                 subject,
                 key: None,
                 headers: Vec::new(),
