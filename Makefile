@@ -1,7 +1,7 @@
 # Each target has one line of help: `make` shows them.
 
 # The guests that tests and the demo load, built as components.
-GUESTS := accounts orders items bookings baskets chaos keys bare
+GUESTS := accounts orders items bookings baskets chaos chaos-mended keys bare
 GUEST_PACKAGES := $(addprefix -p ,$(GUESTS))
 COMPONENT_TARGET := wasm32-wasip2
 

@@ -29,8 +29,9 @@ CREATE TABLE tribox.in_hand (
 CREATE TABLE tribox.suspects (
     inbox_key uuid        NOT NULL PRIMARY KEY,
     node      text        NOT NULL,
-    -- It was in hand alone at a crash: it is the cause.
-    guilty    boolean     NOT NULL,
+    -- At how many crashes it was in hand alone: once may be chance (somebody kills the process), three
+    -- times is not.
+    alone     integer     NOT NULL,
     since     timestamptz NOT NULL DEFAULT now()
 );
 
@@ -108,9 +109,14 @@ CREATE TABLE tribox.undelivered (
     error     text        NOT NULL,
     attempts  integer     NOT NULL DEFAULT 1,
     failed_at timestamptz NOT NULL DEFAULT now(),
-    -- When it is sent again; null: when it is asked for.
-    retry_at  timestamptz
+    -- When it is sent again; null: behind the first of its subject, or when it is asked for.
+    retry_at  timestamptz,
+    -- Where it stands in a log again, on its way.
+    resent_by integer,
+    resent_seq bigint
 );
+CREATE INDEX undelivered_resent ON tribox.undelivered (resent_by, resent_seq)
+ WHERE resent_seq IS NOT NULL;
 CREATE INDEX undelivered_subject ON tribox.undelivered (subject, position);
 CREATE INDEX undelivered_due ON tribox.undelivered (retry_at) WHERE retry_at IS NOT NULL;
 

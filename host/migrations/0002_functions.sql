@@ -215,7 +215,10 @@ CREATE FUNCTION tribox.park(
     retry_ms bigint[], reasons text[], errors text[], inbox_keys uuid[], ids text[],
     subjects text[], header_lists text[], payloads bytea[], stored bigint[]
 ) RETURNS void
-LANGUAGE sql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
     INSERT INTO tribox.parked (handler, key, state, attempts, next_attempt_at, reason, error,
            component, inbox_key, message_id, subject, headers, payload, stored_at)
     SELECT p_handler, u.key, u.state, u.tries, now() + u.retry_ms * interval '1 ms', u.reason,
@@ -223,7 +226,197 @@ LANGUAGE sql AS $$
       FROM unnest(keys, states, tries, retry_ms, reasons, errors, inbox_keys, ids, subjects,
                   header_lists, payloads, stored)
            AS u (key, state, tries, retry_ms, reason, error, inbox_key, id, subject, headers,
-                 payload, stored)
+                 payload, stored);
+    -- Whatever a message is to wait behind may be gone (discarded, say): then it is next.
+    IF 'waiting' = ANY (states) THEN
+        PERFORM tribox.wake(p_handler, k.key)
+           FROM (SELECT DISTINCT u.key FROM unnest(keys, states) AS u (key, state)
+                  WHERE u.state = 'waiting') AS k;
+    END IF;
+END $$;
+
+-- Has a key gone on with, if the first of its messages waits behind nothing.
+CREATE FUNCTION tribox.wake(p_handler text, p_key text) RETURNS void
+LANGUAGE plpgsql
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    first_id bigint;
+    first_state text;
+BEGIN
+    SELECT p.id, p.state INTO first_id, first_state FROM tribox.parked p
+     WHERE p.handler = p_handler AND p.key = p_key AND p.state <> 'dead' ORDER BY p.id LIMIT 1;
+    IF first_state = 'waiting' THEN
+        UPDATE tribox.parked SET state = 'retrying', next_attempt_at = now() WHERE id = first_id;
+    END IF;
+END $$;
+
+-- Messages to be taken up again: of these keys, one key after the other, each in order; of one
+-- without a key, the one of that id. p_limit in all.
+CREATE FUNCTION tribox.take_up(p_handler text, p_keys text[], p_ids bigint[], p_limit bigint)
+RETURNS TABLE (asked bigint, id bigint, attempts integer, inbox_key uuid, message_id text, key text,
+               subject text, headers text, payload bytea, stored_at bigint, due boolean)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    found_so_far bigint := 0;
+    found_now bigint;
+BEGIN
+    FOR n IN 1 .. cardinality(p_ids) LOOP
+        IF p_keys[n] IS NULL THEN
+            RETURN QUERY
+                SELECT n - 1::bigint, p.id, p.attempts, p.inbox_key, p.message_id, p.key, p.subject,
+                       p.headers::text, p.payload, p.stored_at, p.next_attempt_at <= now()
+                  FROM tribox.parked p
+                 WHERE p.id = p_ids[n] AND p.handler = p_handler AND p.state = 'retrying';
+        ELSE
+            RETURN QUERY
+                SELECT n - 1::bigint, p.id, p.attempts, p.inbox_key, p.message_id, p.key, p.subject,
+                       p.headers::text, p.payload, p.stored_at,
+                       p.state = 'waiting' OR (p.state = 'retrying' AND p.next_attempt_at <= now())
+                  FROM tribox.parked p
+                 WHERE p.handler = p_handler AND p.key = p_keys[n] AND p.state <> 'dead'
+                 ORDER BY p.id LIMIT p_limit - found_so_far;
+        END IF;
+        GET DIAGNOSTICS found_now = ROW_COUNT;
+        found_so_far := found_so_far + found_now;
+        EXIT WHEN found_so_far >= p_limit;
+    END LOOP;
+END $$;
+
+-- Has a new build of a handler try again, in order, what failed by a fault of another one.
+-- Returns how many messages that are, at most p_limit.
+CREATE FUNCTION tribox.heal(p_handler text, p_component integer, p_reasons text[], p_limit bigint)
+RETURNS bigint
+LANGUAGE sql AS $$
+    WITH found AS (
+        SELECT p.id, p.key, row_number() OVER (PARTITION BY p.key ORDER BY p.id) AS place
+          FROM (SELECT q.id, q.key FROM tribox.parked q
+                 WHERE q.handler = p_handler AND q.state IN ('dead', 'holding')
+                   AND q.reason = ANY (p_reasons) AND q.component <> p_component
+                 ORDER BY q.id LIMIT p_limit) AS p
+    ), healed AS (
+        UPDATE tribox.parked p
+           SET state = CASE WHEN f.key IS NULL OR f.place = 1 THEN 'retrying' ELSE 'waiting' END,
+               attempts = 0, next_attempt_at = now()
+          FROM found f WHERE p.id = f.id
+        RETURNING 1
+    )
+    SELECT count(*) FROM healed
+$$;
+
+-- Takes a node name, over from whoever has it. Where that one has not ended in order, it counts as a
+-- crash, and what it had in hand is suspected; how often a suspect was in hand alone is counted.
+CREATE FUNCTION tribox.register_node(p_name text, p_holder text)
+RETURNS TABLE (epoch bigint, crashes integer)
+LANGUAGE plpgsql AS $$
+DECLARE
+    was tribox.nodes%ROWTYPE;
+    hand uuid[];
+BEGIN
+    SELECT n.* INTO was FROM tribox.nodes n WHERE n.name = p_name FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO tribox.nodes AS n (name, epoch, holder) VALUES (p_name, 1, p_holder)
+        ON CONFLICT (name) DO UPDATE
+           SET epoch = n.epoch + 1, started = now(), seen = now(), holder = excluded.holder,
+               clean = false;
+        RETURN QUERY SELECT n.epoch, 0 FROM tribox.nodes n WHERE n.name = p_name;
+        RETURN;
+    END IF;
+    IF NOT was.clean THEN
+        was.crashes := was.crashes || now();
+        SELECT h.inbox_keys INTO hand FROM tribox.in_hand h WHERE h.node = p_name;
+        INSERT INTO tribox.suspects AS s (inbox_key, node, alone)
+        SELECT DISTINCT k, p_name, 0 FROM unnest(hand) AS k
+         WHERE NOT EXISTS (SELECT 1 FROM tribox.inbox i WHERE i.key = k)
+            OR EXISTS (SELECT 1 FROM tribox.parked p WHERE p.inbox_key = k)
+        ON CONFLICT (inbox_key) DO UPDATE
+           SET alone = s.alone + CASE WHEN cardinality(hand) = 1 THEN 1 ELSE 0 END;
+    END IF;
+    DELETE FROM tribox.in_hand h WHERE h.node = p_name;
+    RETURN QUERY
+        UPDATE tribox.nodes n
+           SET epoch = n.epoch + 1, started = now(), seen = now(), holder = p_holder, clean = false,
+               crashes = ARRAY(SELECT c FROM unnest(was.crashes) AS c
+                                WHERE c > now() - interval '1 hour' ORDER BY c DESC LIMIT 100)
+         WHERE n.name = p_name
+        RETURNING n.epoch, cardinality(n.crashes);
+END $$;
+
+-- Sets a message aside that no stream takes. The first of its subject is tried again by itself, less
+-- and less often, and the others behind it follow it; what is too large is sent again when asked.
+CREATE FUNCTION tribox.set_undelivered(
+    p_writer integer, p_seq bigint, p_reason text, p_error text
+) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO tribox.undelivered AS u
+           (id, handler, subject, headers, payload, reason, error, retry_at)
+    SELECT b.id, w.handler, b.subject, b.headers, b.payload, p_reason, p_error,
+           CASE WHEN p_reason <> 'too-large' AND NOT EXISTS (
+                     SELECT 1 FROM tribox.undelivered e
+                      WHERE e.subject = b.subject AND e.reason <> 'too-large')
+                THEN now() + interval '5 s' END
+      FROM tribox.outbox b JOIN tribox.writers w ON w.id = b.writer
+     WHERE b.writer = p_writer AND b.seq = p_seq
+    ON CONFLICT (id) DO UPDATE
+       SET reason = excluded.reason, error = excluded.error, failed_at = now(),
+           attempts = u.attempts + 1, resent_by = NULL, resent_seq = NULL,
+           retry_at = CASE WHEN excluded.reason <> 'too-large'
+                           THEN now() + least(5 * 2 ^ least(u.attempts, 10), 300) * interval '1 s'
+                      END
+$$;
+
+-- Moves undelivered messages that are to be sent again into a log, in order; they stay where they are
+-- until that log is published past them. Returns how many.
+CREATE FUNCTION tribox.resend(
+    p_node text, p_epoch bigint, p_writer integer, p_first bigint, p_limit bigint
+) RETURNS bigint
+LANGUAGE sql AS $$
+    WITH fence AS (
+        SELECT 1 FROM tribox.nodes WHERE name = p_node AND epoch = p_epoch FOR KEY SHARE
+    ), due AS (
+        SELECT u.id, u.position FROM tribox.undelivered u
+         WHERE u.retry_at <= now() AND u.resent_seq IS NULL AND EXISTS (SELECT 1 FROM fence)
+         ORDER BY u.position LIMIT p_limit FOR UPDATE SKIP LOCKED
+    ), placed AS (
+        SELECT d.id, p_first + row_number() OVER (ORDER BY d.position) - 1 AS seq FROM due d
+    ), moved AS (
+        UPDATE tribox.undelivered u SET resent_by = p_writer, resent_seq = p.seq, retry_at = NULL
+          FROM placed p WHERE u.id = p.id
+        RETURNING p.seq, u.id, u.subject, u.headers, u.payload
+    ), logged AS (
+        INSERT INTO tribox.outbox (writer, seq, id, subject, headers, payload)
+        SELECT p_writer, m.seq, m.id, m.subject, m.headers, m.payload FROM moved m
+        RETURNING 1
+    )
+    SELECT count(*) FROM logged
+$$;
+
+-- Takes away what was sent again and is published now, and has the others of its subject follow.
+-- Returns how many are gone.
+CREATE FUNCTION tribox.settle_resent() RETURNS bigint
+LANGUAGE sql AS $$
+    WITH gone AS (
+        DELETE FROM tribox.undelivered u USING tribox.writers w
+         WHERE u.resent_seq IS NOT NULL AND w.id = u.resent_by AND w.published >= u.resent_seq
+        RETURNING u.subject
+    ), follow AS (
+        UPDATE tribox.undelivered u SET retry_at = now()
+          FROM (SELECT DISTINCT subject FROM gone) AS g
+         WHERE u.subject = g.subject AND u.reason <> 'too-large' AND u.resent_seq IS NULL
+    )
+    SELECT count(*) FROM gone
+$$;
+
+-- A subject of which the first message was discarded goes on with the next one.
+CREATE FUNCTION tribox.wake_undelivered() RETURNS void
+LANGUAGE sql AS $$
+    UPDATE tribox.undelivered u SET retry_at = now()
+      FROM (SELECT DISTINCT ON (subject) id, retry_at, resent_seq FROM tribox.undelivered
+             WHERE reason <> 'too-large' ORDER BY subject, position) AS f
+     WHERE u.id = f.id AND f.retry_at IS NULL AND f.resent_seq IS NULL
 $$;
 
 -- What came of messages that had been set aside: handled ones go, the others stay with a new state.

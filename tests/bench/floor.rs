@@ -14,6 +14,7 @@ use tribox::model::{
     Call, Delivery, Description, Document, Documents, Effects, Failure, KeySource, Message,
     Mutation, Outgoing, Subscription, Unreadable, Verdict, json,
 };
+use tribox::node::SystemClock;
 use tribox::relay::{self, RelayTask};
 use tribox::store::{self, Postgres};
 use tribox::stream::{
@@ -87,13 +88,13 @@ fn description() -> Description {
 pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> Result<()> {
     let pool = store::connect(database, 16).await?;
     store::migrate(&pool).await?;
-    let node = store::register(&pool, "floor", "bench").await?;
-    let store = Postgres::new(pool, node);
+    let registered = store::register(&pool, "floor", "bench").await?;
+    let store = Postgres::new(pool, registered.node);
     let options = NatsOptions { url: nats_url.to_owned(), ..NatsOptions::default() };
     let nats = Nats::connect(&options).await?;
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
     let (relay, relaying) = RelayTask::new(
-        relay::Options { window: 4_096, backlog: 100_000 },
+        relay::Options { window: 4_096 },
         store.clone(),
         nats.clone(),
         Publisher::start(options)?,
@@ -119,11 +120,21 @@ pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> R
         let lane = Lane {
             index,
             handler: Arc::clone(&loaded),
-            options: Options { turn, turn_bytes: 8 << 20, cache, policy: Policy::default() },
+            options: Options {
+                turn,
+                turn_bytes: 8 << 20,
+                cache,
+                policy: Policy::default(),
+                backlog: 100_000,
+                announce: None,
+            },
             log: Log { writer: opened.id, last: opened.last, published },
             store: Arc::new(store.clone()),
             settle: Arc::new(Acknowledge::new(&nats)),
             outlet: Arc::new(relay.clone()),
+            clock: Arc::new(SystemClock),
+            gate: Arc::default(),
+            caution: Arc::default(),
             deliveries,
             due,
             health: Arc::clone(&health),

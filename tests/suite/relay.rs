@@ -17,6 +17,8 @@ on_each_nats_server!(
     what_was_committed_before_a_kill_goes_out_after_it,
     a_broker_killed_under_load_costs_nothing,
     what_no_stream_takes_is_set_aside,
+    what_was_set_aside_goes_out_once_there_is_a_stream,
+    a_full_stream_holds_back_its_own_subjects_alone,
     a_lost_acknowledgement_is_asked_for_after_a_restart,
     a_lost_acknowledgement_is_asked_for_after_a_reconnect,
     what_has_expired_is_not_sent,
@@ -225,5 +227,57 @@ async fn a_transient_message_passes_by_the_outbox(nats: &Path) -> Result<()> {
     assert_eq!(id, None, "nobody deduplicates it");
     stack.handled(1).await?;
     assert_eq!(stack.number(COMMITTED).await?, 0);
+    host.stop().await
+}
+
+async fn what_was_set_aside_goes_out_once_there_is_a_stream(nats: &Path) -> Result<()> {
+    let mut stack = Stack::on(nats, "late-stream").await?;
+    stack.drop_in(&["chaos"])?;
+    stack.config.set("handlers.chaos.lanes", 1);
+    stack.broker.create_stream(COMMANDS, &["chaos.*.do"]).await?;
+    stack.broker.create_stream(EVENTS, &["chaos.events.*.*"]).await?;
+    let host = stack.serve().await?;
+    for n in 0..5 {
+        let body = r#"{"do": "publish-nowhere"}"#;
+        stack.broker.publish_as(&format!("c-{n}"), "chaos.k.do", body).await?;
+    }
+    stack.until("SELECT count(*) FROM tribox.undelivered", 5).await?;
+    let waits = "SELECT count(*) FROM tribox.undelivered WHERE retry_at IS NOT NULL";
+    assert!(stack.number(waits).await? <= 1, "the first one alone is tried again");
+    stack.broker.create_stream("NOWHERE", &["nowhere.>"]).await?;
+    let sent = stack.broker.read_when("NOWHERE", 5).await?;
+    let sql = "SELECT translate(tribox.inbox_key('chaos', 'c-' || n)::text, '-', '') || '-0'
+                 FROM generate_series(0, 4) AS n ORDER BY n";
+    let expected: Vec<String> = sqlx::query_scalar(sql).fetch_all(&stack.pool).await?;
+    let ids: Vec<String> = sent.into_iter().filter_map(|message| message.id).collect();
+    assert_eq!(ids, expected, "in order");
+    stack.until("SELECT count(*) FROM tribox.undelivered", 0).await?;
+    assert_eq!(host.metric("tribox_resent_total").await? as u64, 5);
+    host.stop().await
+}
+
+/// More than is kept in memory, so that what goes elsewhere has to get past it.
+async fn a_full_stream_holds_back_its_own_subjects_alone(nats: &Path) -> Result<()> {
+    const MANY: u64 = 9_000;
+    let mut stack = Stack::on(nats, "full").await?;
+    stack.drop_in(&["chaos"])?;
+    stack.config.set("handlers.chaos.lanes", 1);
+    stack.broker.create_stream(COMMANDS, &["chaos.*.do"]).await?;
+    stack.broker.create_stream(EVENTS, &["chaos.events.*.*"]).await?;
+    stack.broker.create_stream("NOWHERE", &["nowhere.>"]).await?;
+    books::close_events(&stack).await?;
+    let host = stack.serve().await?;
+    let count = |n: u64| (format!("c-{n}"), "chaos.k.do".to_owned(), r#"{"do": "count"}"#);
+    stack.broker.publish_all((0..MANY).map(count)).await?;
+    let elsewhere = r#"{"do": "publish-nowhere"}"#;
+    stack.broker.publish_as("elsewhere", "chaos.k.do", elsewhere).await?;
+    stack.broker.read_when("NOWHERE", 1).await?;
+    assert_eq!(stack.broker.count(EVENTS).await?, 0);
+    assert_eq!(stack.number("SELECT count(*) FROM tribox.undelivered").await?, 0);
+    books::open_events(&stack).await?;
+    let events = stack.broker.read_when(EVENTS, MANY).await?;
+    let counts: Vec<u64> = events.iter().filter_map(|e| e.json()["count"].as_u64()).collect();
+    assert_eq!(counts, (1..=MANY).collect::<Vec<_>>());
+    stack.until(UNPUBLISHED, 0).await?;
     host.stop().await
 }

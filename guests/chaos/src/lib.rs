@@ -73,6 +73,7 @@ impl Handler for Chaos {
     fn handle(message: Message) -> Result<Effects, Failure> {
         let key = message.key()?;
         match message.json()? {
+            Verb::Panic if cfg!(feature = "mended") => count(key),
             Verb::Panic => traps::panic(key),
             Verb::Spin => traps::spin(),
             Verb::Allocate => traps::allocate(),

@@ -1,6 +1,8 @@
 //! tribox.toml: every key, its default, and what is wrong with a file. docs/tribox.toml shows all of
 //! them at their defaults; a test holds that.
 
+mod handler;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::model::Limits;
+
+pub use self::handler::{Backlog, Handler, OnTrap, Retry};
 
 /// The whole config.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -21,6 +25,8 @@ pub struct Config {
     pub lanes: Lanes,
     pub limits: LimitsConfig,
     pub relay: Relay,
+    pub backlog: Backlog,
+    pub dead: Dead,
     pub retention: Retention,
     pub shutdown: Shutdown,
     pub admin: Admin,
@@ -169,13 +175,25 @@ impl From<LimitsConfig> for Limits {
 pub struct Relay {
     /// Messages on their way to NATS at most.
     pub window: usize,
-    /// Unpublished messages above which consuming pauses.
-    pub backlog: u64,
 }
 
 impl Default for Relay {
     fn default() -> Self {
-        Relay { window: 4_096, backlog: 100_000 }
+        Relay { window: 4_096 }
+    }
+}
+
+/// How the death of a message is told.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dead {
+    /// The subject; `{handler}` stands for the handler's name. Empty: it is not told.
+    pub subject: String,
+}
+
+impl Default for Dead {
+    fn default() -> Self {
+        Dead { subject: "tribox.dead.{handler}".to_owned() }
     }
 }
 
@@ -247,55 +265,6 @@ pub enum LogFormat {
     Auto,
     Human,
     Json,
-}
-
-/// What is set for one handler.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Handler {
-    /// Whether it runs at all.
-    pub enabled: bool,
-    pub lanes: Option<usize>,
-    pub turn: Option<usize>,
-    pub retry: Retry,
-    /// What the handler reads by `wasi:config`.
-    pub settings: BTreeMap<String, String>,
-    /// In place of `[limits]`.
-    pub limits: Option<LimitsConfig>,
-}
-
-impl Default for Handler {
-    fn default() -> Self {
-        Handler {
-            enabled: true,
-            lanes: None,
-            turn: None,
-            retry: Retry::default(),
-            settings: BTreeMap::new(),
-            limits: None,
-        }
-    }
-}
-
-/// How messages are tried again whose handler says `retry`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retry {
-    /// The first one included.
-    pub attempts: u32,
-    /// The pause after the first one; it doubles each time.
-    #[serde(with = "humantime_serde")]
-    pub backoff: Duration,
-    /// The longest pause.
-    #[serde(with = "humantime_serde")]
-    pub cap: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        let policy = crate::lane::Policy::default();
-        Retry { attempts: 20, backoff: policy.backoff, cap: policy.cap }
-    }
 }
 
 /// What is wrong with a config, with the file, the place and the remedy.
@@ -383,6 +352,18 @@ impl Config {
         at_least("relay.window", size(self.relay.window), 1)?;
         at_least("limits.fuel", self.limits.fuel, 1)?;
         at_least("limits.memory", size(self.limits.memory), 1 << 16)?;
+        for (key, value) in backlog_keys(self.backlog) {
+            at_least(&format!("backlog.{key}"), value, 1)?;
+        }
+        let subject = &self.dead.subject;
+        let publishable = |text: &str| {
+            text.split('.').all(|token| {
+                !token.is_empty() && !token.contains(['*', '>', ' ', '\t', '\r', '\n'])
+            })
+        };
+        if !subject.is_empty() && !publishable(&subject.replace("{handler}", "x")) {
+            return Err(format!("dead.subject '{subject}' is no subject to publish to"));
+        }
         let minute = Duration::from_secs(60);
         if self.retention.inbox < minute {
             return Err(
@@ -392,6 +373,9 @@ impl Config {
         for (name, handler) in &self.handlers {
             at_least(&format!("handlers.{name}.lanes"), handler.lanes.map_or(1, size), 1)?;
             at_least(&format!("handlers.{name}.turn"), handler.turn.map_or(1, size), 1)?;
+            for (key, value) in backlog_keys(handler.backlog.unwrap_or_default()) {
+                at_least(&format!("handlers.{name}.backlog.{key}"), value, 1)?;
+            }
             let attempts = u64::from(handler.retry.attempts);
             at_least(&format!("handlers.{name}.retry.attempts"), attempts, 1)?;
         }
@@ -402,6 +386,11 @@ impl Config {
     pub fn handler(&self, name: &str) -> Handler {
         self.handlers.get(name).cloned().unwrap_or_default()
     }
+}
+
+fn backlog_keys(backlog: Backlog) -> [(&'static str, u64); 3] {
+    let Backlog { outbox, parked, scheduled } = backlog;
+    [("outbox", outbox), ("parked", parked), ("scheduled", scheduled)]
 }
 
 #[expect(clippy::disallowed_methods, reason = "the operator names the config file")]

@@ -8,7 +8,9 @@ use super::batch::{Batch, Member, Origin, Whole};
 use super::policy::Policy;
 use super::ports::{Handler, ParkedState, Parking};
 use super::snapshot::Snapshot;
-use crate::model::{Documents, Effects, Failure, InboxKey, KeySource, Unreadable, Verdict};
+use crate::model::{
+    Documents, Effects, Failure, InboxKey, KeySource, Message, Unreadable, Verdict,
+};
 
 /// What becomes of a message of a turn.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub enum Fate {
     Handled(Effects),
     /// It is set aside.
     Parked(Parking),
+    /// It was past before it was handled, and is not.
+    Expired,
     /// It stays as it is, behind an earlier one of its key that failed.
     Untouched,
 }
@@ -28,31 +32,33 @@ pub struct Handled {
     /// One for each member, in order.
     pub fates: Vec<Fate>,
     pub snapshot: Arc<Mutex<Snapshot>>,
-    /// Keys whose message failed and is tried again later: they are held.
+    /// Keys whose message failed and is tried again later, or holds them.
     pub failed: HashSet<String>,
     /// Keys that are free after this turn.
     pub released: HashSet<String>,
+}
+
+/// What handling goes by.
+pub struct Rules<'a> {
+    pub handler: &'a dyn Handler,
+    pub policy: &'a Policy,
+    /// Keys that have messages waiting in order.
+    pub held: &'a HashSet<String>,
+    /// Messages that the inbox has.
+    pub known: &'a HashSet<InboxKey>,
+    /// Milliseconds since the Unix epoch: for messages that say when they are past.
+    pub now: u64,
 }
 
 /// Handles the messages of a turn.
 ///
 /// # Errors
 /// The state could not be read; nothing happened.
-pub fn handle(
-    handler: &dyn Handler,
-    policy: &Policy,
-    held: &HashSet<String>,
-    batch: &Batch,
-    known: &HashSet<InboxKey>,
-    snapshot: Snapshot,
-) -> Result<Handled, Unreadable> {
+pub fn handle(rules: &Rules, batch: &Batch, snapshot: Snapshot) -> Result<Handled, Unreadable> {
     let snapshot = Arc::new(Mutex::new(snapshot));
     let mut turn = Pass {
-        handler,
-        policy,
-        held,
+        rules,
         taken_up: &batch.taken_up,
-        known,
         seen: HashSet::with_capacity(batch.members.len()),
         failed: HashSet::new(),
         snapshot: Arc::clone(&snapshot),
@@ -72,13 +78,10 @@ pub fn handle(
 
 /// One pass over the messages of a turn.
 struct Pass<'a> {
-    handler: &'a dyn Handler,
-    policy: &'a Policy,
-    held: &'a HashSet<String>,
+    rules: &'a Rules<'a>,
     taken_up: &'a HashMap<String, Whole>,
-    known: &'a HashSet<InboxKey>,
     seen: HashSet<InboxKey>,
-    /// Keys whose message failed in this turn and is tried again later.
+    /// Keys whose message failed in this turn and is tried again later, or holds them.
     failed: HashSet<String>,
     snapshot: Arc<Mutex<Snapshot>>,
 }
@@ -89,11 +92,14 @@ impl Pass<'_> {
         let key = message.key.as_deref();
         match &member.origin {
             Origin::Stream(delivery) => {
-                if self.known.contains(&member.inbox_key) || !self.seen.insert(member.inbox_key) {
+                if self.rules.known.contains(&member.inbox_key) || !self.seen.insert(member.inbox_key) {
                     return Ok(Fate::Duplicate);
                 }
                 if let Some(why) = &delivery.unroutable {
                     return Ok(self.failed(member, why));
+                }
+                if self.is_past(message) {
+                    return Ok(Fate::Expired);
                 }
                 if key.is_some_and(|key| self.must_wait(key)) {
                     return Ok(Fate::Parked(waiting()));
@@ -103,17 +109,20 @@ impl Pass<'_> {
                 if key.is_some_and(|key| self.failed.contains(key)) {
                     return Ok(Fate::Untouched);
                 }
+                if self.is_past(message) {
+                    return Ok(Fate::Expired);
+                }
                 if key.is_none() && self.needs_key(&message.subject) {
                     let why = "it was set aside without the key its subscription asks for";
                     return Ok(self.failed(member, &Failure::NoKey(why.to_owned())));
                 }
             }
         }
-        if let Some(why) = &member.refused {
-            return Ok(self.failed(member, &Failure::Refused(why.clone())));
+        if let Some(why) = &member.fault {
+            return Ok(self.failed(member, why));
         }
         let documents: Arc<Mutex<dyn Documents>> = Arc::clone(&self.snapshot) as _;
-        match self.handler.call(message, documents).verdict? {
+        match self.rules.handler.call(message, documents).verdict? {
             Verdict::Failed(failure) => Ok(self.failed(member, &failure)),
             Verdict::Effects(effects) => {
                 let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,8 +132,12 @@ impl Pass<'_> {
         }
     }
 
+    fn is_past(&self, message: &Message) -> bool {
+        message.expires_at().is_some_and(|at| at <= self.rules.now)
+    }
+
     fn needs_key(&self, subject: &str) -> bool {
-        let subscription = self.handler.description().subscription_for(subject);
+        let subscription = self.rules.handler.description().subscription_for(subject);
         subscription.is_some_and(|s| s.key != KeySource::None)
     }
 
@@ -133,14 +146,14 @@ impl Pass<'_> {
         if self.failed.contains(key) {
             return true;
         }
-        self.held.contains(key) && self.taken_up.get(key) != Some(&Whole::All)
+        self.rules.held.contains(key) && self.taken_up.get(key) != Some(&Whole::All)
     }
 
     fn failed(&mut self, member: &Member, failure: &Failure) -> Fate {
         let attempt = member.attempts() + 1;
-        let parking = self.policy.decide(failure, attempt, member.inbox_key);
+        let parking = self.rules.policy.decide(failure, attempt, member.inbox_key);
         let message = member.message();
-        if parking.state == ParkedState::Retrying
+        if matches!(parking.state, ParkedState::Retrying | ParkedState::Holding)
             && let Some(key) = &message.key
         {
             self.failed.insert(key.clone());

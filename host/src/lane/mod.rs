@@ -6,8 +6,10 @@
 
 mod batch;
 mod cache;
+mod caution;
 mod commit;
 mod drain;
+mod gate;
 mod handle;
 mod load;
 mod map;
@@ -25,11 +27,14 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use self::batch::{Batch, Member, Whole};
+use self::batch::Batch;
 use self::cache::Cache;
-use self::ports::{Delivery, DueParked, Loaded, Log, Outlet, Settle, Store};
+use self::ports::{Clock, Delivery, DueParked, Loaded, Log, Outlet, Settle, Store};
+use crate::model::{Failure, InboxKey};
 use crate::telemetry::{HandlerMetrics, Health};
 
+pub use self::caution::Caution;
+pub use self::gate::{Gate, Intake};
 pub use self::policy::Policy;
 pub use self::snapshot::prefix_end;
 
@@ -43,6 +48,10 @@ pub struct Options {
     /// Bytes of documents that are kept.
     pub cache: usize,
     pub policy: Policy,
+    /// Unpublished messages of this lane above which it waits.
+    pub backlog: i64,
+    /// Where the death of a message is told.
+    pub announce: Option<String>,
 }
 
 /// A lane of one handler.
@@ -55,6 +64,9 @@ pub struct Lane<S, T, O> {
     pub store: Arc<S>,
     pub settle: Arc<T>,
     pub outlet: Arc<O>,
+    pub clock: Arc<dyn Clock>,
+    pub gate: Arc<Gate>,
+    pub caution: Arc<Caution>,
     pub deliveries: mpsc::Receiver<Delivery>,
     pub due: mpsc::Receiver<DueParked>,
     pub health: Arc<Health>,
@@ -110,7 +122,34 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
     /// Another process has taken over.
     pub async fn run(mut self) -> Result<(), FencedOut> {
         while let Some(batch) = self.drain().await {
-            self.turn(batch).await?;
+            if self.caution.applies_to(&batch) {
+                self.careful_turns(batch).await?;
+            } else {
+                self.turn(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns after a crash: what is in hand is noted before, by one lane at a time.
+    async fn careful_turns(&mut self, batch: Batch) -> Result<(), FencedOut> {
+        let caution = Arc::clone(&self.caution);
+        for part in caution.parts(batch) {
+            let _alone = caution.alone().await;
+            let keys: Vec<InboxKey> = part.members.iter().map(|m| m.inbox_key).collect();
+            let mut failures = 0;
+            while let Err(why) = self.store.note_in_hand(&keys).await {
+                failures += 1;
+                self.wait_for_store(failures, &why.0).await;
+            }
+            self.turn(part).await?;
+            let innocent = caution.survived(&keys);
+            if !innocent.is_empty()
+                && let Err(why) = self.store.forget_suspects(&innocent).await
+            {
+                // It is handled alone once more after the next start; no harm is done.
+                self.health.away("postgres", &why.0);
+            }
         }
         Ok(())
     }
@@ -150,19 +189,28 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
         self.make_sure().await?;
         let (known, snapshot) = self.load(&loaded, batch).await?;
         let started = Instant::now();
-        let handled = blocking(|| {
-            let handler = &*loaded.handler;
-            let memory = &self.memory;
-            handle::handle(handler, &self.options.policy, &memory.held, batch, &known, snapshot)
-        });
+        let rules = handle::Rules {
+            handler: &*loaded.handler,
+            policy: &self.options.policy,
+            held: &self.memory.held,
+            known: &known,
+            now: self.clock.unix_millis(),
+        };
+        let handled = blocking(|| handle::handle(&rules, batch, snapshot));
         let handled = handled.map_err(|why| Again::Away(why.to_string()))?;
         if handled.snapshot.lock().unwrap_or_else(PoisonError::into_inner).torn() {
             self.memory.cache.clear();
             return Err(Again::Changed);
         }
         self.metrics.handle_seconds.observe(started.elapsed().as_secs_f64());
-        let mut written = write::write(self.index, loaded.component, &self.log, batch, &handled);
-        loaded.handler.description().name.clone_into(&mut written.commit.handler);
+        let source = write::Source {
+            handler: &loaded.handler.description().name,
+            lane: self.index,
+            component: loaded.component,
+            log: &self.log,
+            announce: self.options.announce.as_deref(),
+        };
+        let written = write::write(&source, batch, &handled);
         if !written.empty {
             let started = Instant::now();
             self.commit(&written.commit).await?;
@@ -197,23 +245,14 @@ fn halve(mut batch: Batch, why: &str, batches: &mut VecDeque<Batch>) -> Option<S
     if let [member] = batch.members.as_mut_slice() {
         let id = &member.message().id;
         let stuck = format!("message {id} can be neither handled nor parked: {why}");
-        let stuck = member.refused.is_some().then_some(stuck);
-        member.refused = Some(why.to_owned());
+        let stuck = matches!(member.fault, Some(Failure::Refused(_))).then_some(stuck);
+        member.fault = Some(Failure::Refused(why.to_owned()));
         batches.push_front(batch);
         return stuck;
     }
-    let mut second = batch.members.split_off(batch.members.len() / 2);
-    // Parked messages of one key are handled in order: those behind the first half wait for it.
-    let key = |member: &Member| match member.delivery() {
-        Some(_) => None,
-        None => member.message().key.clone(),
-    };
-    let before: HashSet<String> = batch.members.iter().filter_map(key).collect();
-    second.retain(|member| key(member).is_none_or(|key| !before.contains(&key)));
-    // Neither half alone knows when a key is free; it is gone on with afterwards.
-    batch.taken_up.values_mut().for_each(|whole| *whole = Whole::MoreFrom(0));
-    let taken_up = batch.taken_up.clone();
-    batches.push_front(Batch { members: second, taken_up });
-    batches.push_front(batch);
+    let middle = batch.members.len() / 2;
+    let (first, second) = batch.split(middle);
+    batches.push_front(second);
+    batches.push_front(first);
     None
 }

@@ -14,6 +14,10 @@ pub struct Policy {
     pub backoff: Duration,
     /// The longest pause.
     pub cap: Duration,
+    /// Whether a message that traps is tried again like one whose handler says `retry`.
+    pub retry_traps: bool,
+    /// Whether later messages of a key wait behind one that is dead.
+    pub hold: bool,
 }
 
 /// Attempts of a message that ran into the wall-clock deadline: that can be the machine's fault.
@@ -21,7 +25,13 @@ const DEADLINE_ATTEMPTS: i32 = 3;
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { attempts: 20, backoff: Duration::from_secs(1), cap: Duration::from_secs(300) }
+        Policy {
+            attempts: 20,
+            backoff: Duration::from_secs(1),
+            cap: Duration::from_secs(300),
+            retry_traps: false,
+            hold: false,
+        }
     }
 }
 
@@ -30,13 +40,20 @@ impl Policy {
     pub fn decide(&self, failure: &Failure, attempt: i32, message: InboxKey) -> Parking {
         let attempts = match failure {
             Failure::Retry(_) => self.attempts,
-            // Handlers are deterministic: any other way to fail would repeat itself.
+            // Handlers are deterministic: any other way to fail would repeat itself, but for
+            // documents that others change meanwhile.
+            Failure::Trap { .. } if self.retry_traps => self.attempts,
             Failure::Trap { trap: Trap::Deadline, .. } => DEADLINE_ATTEMPTS,
             _ => 1,
         };
         let again = attempt < attempts;
+        let state = match (again, self.hold) {
+            (true, _) => ParkedState::Retrying,
+            (false, true) => ParkedState::Holding,
+            (false, false) => ParkedState::Dead,
+        };
         Parking {
-            state: if again { ParkedState::Retrying } else { ParkedState::Dead },
+            state,
             attempts: attempt,
             retry_after: again.then(|| self.pause(attempt, message)),
             reason: failure.reason(),
@@ -92,5 +109,15 @@ mod tests {
         assert_eq!(state(trap(Trap::Fuel)), ParkedState::Dead);
         assert_eq!(state(trap(Trap::Deadline)), ParkedState::Retrying);
         assert_eq!(state(Failure::Refused(String::new())), ParkedState::Dead);
+    }
+
+    #[test]
+    fn a_policy_may_try_traps_again_and_hold_the_key_of_the_dead() {
+        let policy = Policy { attempts: 2, retry_traps: true, hold: true, ..Policy::default() };
+        let panic = Failure::Trap { trap: Trap::Panic, detail: String::new() };
+        let state = |failure: &Failure, n| policy.decide(failure, n, key(0)).state;
+        assert_eq!(state(&panic, 1), ParkedState::Retrying);
+        assert_eq!(state(&panic, 2), ParkedState::Holding);
+        assert_eq!(state(&Failure::Reject(String::new()), 1), ParkedState::Holding);
     }
 }

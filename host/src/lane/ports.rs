@@ -116,6 +116,8 @@ pub struct Scheduled {
 pub enum ParkedState {
     Retrying,
     Waiting,
+    /// Dead, and later messages of its key wait for it.
+    Holding,
     Dead,
 }
 
@@ -134,6 +136,8 @@ pub struct Parking {
 #[derive(Debug, Clone)]
 pub struct ParkedMessage {
     pub id: i64,
+    /// Which of the keys that were asked for it belongs to, counted from 0.
+    pub asked: usize,
     pub attempts: i32,
     /// Its time has come, or it waits behind an earlier one.
     pub due: bool,
@@ -248,13 +252,32 @@ pub trait Store: Send + Sync + 'static {
         handler: &str,
     ) -> impl Future<Output = Result<Vec<String>, StoreAway>> + Send;
 
-    /// The parked messages of a key from `first` on, in order; without a key, that one.
+    /// The parked messages of these keys, one key after the other, each in order; of one without a
+    /// key, that one. `limit` in all: where there are so many, the last key may have more.
     fn parked_messages(
         &self,
         handler: &str,
-        due: &DueParked,
+        due: &[DueParked],
         limit: i64,
     ) -> impl Future<Output = Result<Vec<ParkedMessage>, StoreAway>> + Send;
+
+    /// Notes what is in hand, before it is handled: for finding out what brings the process down.
+    fn note_in_hand(
+        &self,
+        keys: &[InboxKey],
+    ) -> impl Future<Output = Result<(), StoreAway>> + Send;
+
+    /// These messages were handled: they did not bring the process down.
+    fn forget_suspects(
+        &self,
+        keys: &[InboxKey],
+    ) -> impl Future<Output = Result<(), StoreAway>> + Send;
+}
+
+/// What time it is.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch.
+    fn unix_millis(&self) -> u64;
 }
 
 /// Tells the stream what was handled.
@@ -276,9 +299,6 @@ pub trait Outlet: Send + Sync + 'static {
 
     /// Some delayed message was committed.
     fn scheduled(&self);
-
-    /// Waits while too much is unpublished.
-    fn room(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// A lane's own log.

@@ -44,10 +44,8 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
         for (key, whole) in &batch.taken_up {
             if handled.released.contains(key) {
                 self.memory.held.remove(key);
-            } else if let Whole::MoreFrom(id) = whole
-                && !handled.failed.contains(key)
-            {
-                self.memory.again.push_back(DueParked { id: *id, key: Some(key.clone()) });
+            } else if *whole == Whole::More && !handled.failed.contains(key) {
+                self.memory.again.push_back(DueParked { id: 0, key: Some(key.clone()) });
             }
         }
         if handled.fates.iter().any(|fate| matches!(fate, Fate::Duplicate)) {
@@ -76,6 +74,16 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
                 }
                 Fate::Duplicate => duplicates += 1,
                 Fate::Untouched => {}
+                Fate::Expired => {
+                    let message = member.message();
+                    self.metrics.expired.inc();
+                    tracing::info!(
+                        handler,
+                        message_id = message.id,
+                        subject = message.subject,
+                        "message was past before it was handled, and is not"
+                    );
+                }
                 Fate::Parked(parking) => {
                     self.metrics.parked(parking.reason).inc();
                     let message = member.message();

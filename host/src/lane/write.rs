@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError};
 
 use super::batch::{Batch, Member, Origin};
 use super::handle::{Fate, Handled};
-use super::ports::{Commit, Entry, Log, Position, Scheduled, Source};
+use super::ports::{Commit, Entry, Log, ParkedState, Parking, Position, Scheduled};
+use super::source::Source as Stream;
+use crate::model::identity::{announces_death, death_id};
 use crate::model::{Delivery, Due, Header, InboxKey, Outgoing, outgoing_id};
 
 /// A turn's commit, and what goes out without the outbox.
@@ -17,12 +19,24 @@ pub struct Written {
     pub empty: bool,
 }
 
+/// Who commits a turn.
+pub struct Source<'a> {
+    pub handler: &'a str,
+    pub lane: i32,
+    pub component: i32,
+    pub log: &'a Log,
+    /// Where the death of a message is told.
+    pub announce: Option<&'a str>,
+}
+
 /// Writes down what a turn commits.
-pub fn write(lane: i32, component: i32, log: &Log, batch: &Batch, handled: &Handled) -> Written {
+pub fn write(source: &Source, batch: &Batch, handled: &Handled) -> Written {
+    let Source { handler, lane, component, log, .. } = *source;
     let snapshot = handled.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
     let changes = snapshot.changes();
     drop(snapshot);
     let commit = Commit {
+        handler: handler.to_owned(),
         lane,
         component,
         updates: changes.updates,
@@ -36,8 +50,13 @@ pub fn write(lane: i32, component: i32, log: &Log, batch: &Batch, handled: &Hand
         positions: positions(&batch.members),
         ..Commit::default()
     };
-    let mut writer =
-        Writer { commit, transient: Vec::new(), next: log.last + 1, names: HashMap::new() };
+    let mut writer = Writer {
+        source,
+        commit,
+        transient: Vec::new(),
+        next: log.last + 1,
+        names: HashMap::new(),
+    };
     for (member, fate) in batch.members.iter().zip(&handled.fates) {
         writer.member(member, fate);
     }
@@ -51,7 +70,8 @@ pub fn write(lane: i32, component: i32, log: &Log, batch: &Batch, handled: &Hand
     Written { commit, transient, empty }
 }
 
-struct Writer {
+struct Writer<'a> {
+    source: &'a Source<'a>,
     commit: Commit,
     transient: Vec<Entry>,
     next: i64,
@@ -59,14 +79,16 @@ struct Writer {
     names: HashMap<String, Option<Scheduled>>,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn member(&mut self, member: &Member, fate: &Fate) {
         match (&member.origin, fate) {
             (_, Fate::Duplicate | Fate::Untouched) => {}
-            (Origin::Stream(delivery), Fate::Handled(_)) => {
+            (Origin::Stream(delivery), Fate::Handled(_) | Fate::Expired) => {
                 self.commit.inbox.push((member.inbox_key, signed(delivery.sequence)));
             }
-            (Origin::Parked(parked), Fate::Handled(_)) => self.commit.unparked.push(parked.id),
+            (Origin::Parked(parked), Fate::Handled(_) | Fate::Expired) => {
+                self.commit.unparked.push(parked.id);
+            }
             (Origin::Stream(delivery), Fate::Parked(parking)) => {
                 self.commit.inbox.push((member.inbox_key, signed(delivery.sequence)));
                 let message = delivery.message.clone();
@@ -76,6 +98,11 @@ impl Writer {
                 self.commit.reparked.push((parked.id, parking.clone()));
             }
         }
+        if let Fate::Parked(parking) = fate
+            && matches!(parking.state, ParkedState::Dead | ParkedState::Holding)
+        {
+            self.announce(member, parking);
+        }
         if let Fate::Handled(effects) = fate {
             for name in &effects.cancellations {
                 self.names.insert(name.clone(), None);
@@ -84,6 +111,36 @@ impl Writer {
                 self.outgoing(member.inbox_key, index, outgoing);
             }
         }
+    }
+
+    /// Tells the death of a message, except of one that told a death.
+    fn announce(&mut self, member: &Member, parking: &Parking) {
+        let Some(subject) = self.source.announce else { return };
+        let message = member.message();
+        if announces_death(&message.id) {
+            return;
+        }
+        let error: String = parking.error.chars().take(4_096).collect();
+        let payload = serde_json::json!({
+            "handler": self.source.handler,
+            "id": message.id,
+            "subject": message.subject,
+            "key": message.key,
+            "reason": parking.reason,
+            "error": error,
+            "attempts": parking.attempts,
+            "stored_at": message.stored_at,
+        });
+        let entry = Entry {
+            seq: self.next,
+            id: death_id(member.inbox_key, self.source.component, parking.attempts),
+            subject: subject.to_owned(),
+            headers: "Content-Type: application/json\n".to_owned(),
+            payload: payload.to_string().into(),
+            expires_after: None,
+        };
+        self.next += 1;
+        self.commit.entries.push(entry);
     }
 
     fn outgoing(&mut self, key: InboxKey, index: usize, outgoing: &Outgoing) {
@@ -151,14 +208,14 @@ fn header_lines(headers: &[Header]) -> String {
 
 /// How far this turn gets in each stream.
 fn positions(members: &[Member]) -> Vec<Position> {
-    let mut sources: Vec<(&Arc<Source>, u64)> = Vec::new();
+    let mut sources: Vec<(&Arc<Stream>, u64)> = Vec::new();
     for delivery in members.iter().filter_map(Member::delivery) {
         match sources.iter_mut().find(|(source, _)| Arc::ptr_eq(source, &delivery.source)) {
             Some((_, handled)) => *handled = delivery.sequence.max(*handled),
             None => sources.push((&delivery.source, delivery.sequence)),
         }
     }
-    let position = |(source, handled): (&Arc<Source>, u64)| Position {
+    let position = |(source, handled): (&Arc<Stream>, u64)| Position {
         stream: source.stream.clone(),
         created: source.created,
         handled: signed(handled),

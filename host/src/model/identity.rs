@@ -51,6 +51,19 @@ pub fn outgoing_id(key: InboxKey, index: usize) -> String {
     id
 }
 
+/// The `Nats-Msg-Id` under which the death of a message is announced: `dead-`, the inbox key, the build
+/// that failed it, and the attempt.
+pub fn death_id(key: InboxKey, component: i32, attempts: i32) -> String {
+    format!("{DEATH}{key}-{component}-{attempts}")
+}
+
+/// Whether an id is one of [`death_id`].
+pub fn announces_death(id: &str) -> bool {
+    id.starts_with(DEATH)
+}
+
+const DEATH: &str = "dead-";
+
 /// What a message is known by: its `Nats-Msg-Id` header; without one, CloudEvents `ce-source` and
 /// `ce-id`; without these, stream, sequence and when it was stored (milliseconds since the Unix
 /// epoch), so that a stream that was made anew, or has lost its end, does not repeat ids.

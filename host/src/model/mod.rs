@@ -18,4 +18,4 @@ pub use effects::{Delivery, Due, Effects, Mutation, Outgoing};
 pub use identity::{InboxKey, outgoing_id};
 pub use limits::Limits;
 pub use message::{Document, Header, Message};
-pub use verdict::{Failure, Trap, Verdict};
+pub use verdict::{Failure, MENDED_BY_A_BUILD, Trap, Verdict};

@@ -29,6 +29,8 @@ pub enum Failure {
     NoKey(String),
     /// Its bytes are no NATS message that could be handed to a handler.
     Unreadable(String),
+    /// The host ended by force each time it handled the message, at last with nothing else in hand.
+    Crash(String),
 }
 
 /// The ways a guest can stop by force.
@@ -61,9 +63,23 @@ impl Failure {
             Failure::Refused(_) => "refused",
             Failure::NoKey(_) => "no-key",
             Failure::Unreadable(_) => "unreadable",
+            Failure::Crash(_) => "crash",
         }
     }
 }
+
+/// The reasons that another build of the handler may mend, as [`Failure::reason`] has them: the ways in
+/// which a build, not a decision of the handler, fails a message.
+pub const MENDED_BY_A_BUILD: [&str; 8] = [
+    "trap",
+    "fuel",
+    "deadline",
+    "memory",
+    "contract",
+    "invalid-effects",
+    "refused",
+    "crash",
+];
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,6 +90,7 @@ impl fmt::Display for Failure {
             | Failure::Refused(text)
             | Failure::NoKey(text)
             | Failure::Unreadable(text)
+            | Failure::Crash(text)
             | Failure::Trap { detail: text, .. } => f.write_str(text),
         }
     }

@@ -1,12 +1,13 @@
 //! Reaching Postgres and NATS at start: what waiting mends is waited for, visibly; the rest ends the
 //! process with a text that says what to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::NodeError;
 use crate::config::{self, Config};
+use crate::lane::Caution;
 use crate::store;
 use crate::stream::{Nats, NatsOptions};
 use crate::telemetry::Health;
@@ -89,6 +90,28 @@ pub(super) async fn migrate(pool: &store::Pool, wanted: bool) -> Result<(), Node
     let applied = store::migrate(pool).await.map_err(failed)?;
     tracing::info!(steps = applied.join(", "), "migrated the database");
     Ok(())
+}
+
+/// How long turns note what they have in hand after one crash, and after several within an hour: longer
+/// than the pause before a parked message is tried again.
+const CARE: Duration = Duration::from_secs(60);
+const MORE_CARE: Duration = Duration::from_secs(900);
+
+/// The care that is to be taken after the process before.
+pub(super) fn caution(registered: &store::Registered) -> Caution {
+    let care = match registered.crashes {
+        0 => None,
+        1 => Some(CARE),
+        _ => Some(MORE_CARE),
+    };
+    if registered.crashes > 0 {
+        tracing::warn!(
+            crashes = registered.crashes,
+            suspects = registered.suspects.len(),
+            "the process before did not end in order; messages that were in hand are handled alone"
+        );
+    }
+    Caution::new(care.map(|care| Instant::now() + care), registered.suspects.clone())
 }
 
 /// The name of this node: what the config says, or the host's name.

@@ -10,12 +10,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::clock::SystemClock;
 use super::housekeeping::fenced_out;
+use super::intake::Supervisor;
 use crate::config;
 use crate::lane::ports::{
     Delivery, DueParked, Handler, Loaded, Log, LogState, Source, Store as _, StoreAway,
 };
-use crate::lane::{Lane, Memory, Options, Policy};
+use crate::lane::{Gate, Lane, Memory, Options, Policy};
 use crate::model::{Call, Description, Documents, Limits, Message};
 use crate::relay::Relay;
 use crate::sandbox::Guest;
@@ -25,12 +27,14 @@ use crate::stream::{
 };
 use crate::telemetry::HandlerMetrics;
 
-/// How often streams are looked for that are not there yet, and parked messages that are due.
+/// How often streams are looked for that are not there yet, and what is parked.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often streams are looked for when none is missing.
 const RARELY: Duration = Duration::from_secs(30);
-/// Due parked messages that are looked up at once.
-const DUE: i64 = 1_000;
+/// Messages that a new build tries again in one statement.
+const HEALED: i64 = 5_000;
+/// Due parked messages that wait for a lane at most.
+const DUE: usize = 4_096;
 
 /// A guest as lanes call it.
 struct Sandboxed(Guest);
@@ -76,6 +80,28 @@ pub async fn prepare(
     Ok(Loaded { handler: Arc::new(Sandboxed(guest)), component })
 }
 
+/// Has a build try again, in order, what failed by a fault of another one.
+pub async fn heal(
+    shared: &Shared,
+    handler: &str,
+    settings: &config::Handler,
+    component: i32,
+) -> Result<(), StoreAway> {
+    let mut healed = 0;
+    while settings.heal {
+        let some = shared.store.heal(handler, component, HEALED).await?;
+        healed += some;
+        if some < HEALED {
+            break;
+        }
+    }
+    if healed > 0 {
+        shared.metrics.handler(handler).healed.inc_by(u64::try_from(healed).unwrap_or_default());
+        tracing::info!(handler, count = healed, "trying again what failed by a fault of another build");
+    }
+    Ok(())
+}
+
 impl Running {
     /// Starts a handler.
     ///
@@ -84,7 +110,9 @@ impl Running {
     pub async fn start(shared: &Shared, file: &str, guest: Guest) -> Result<Running, StoreAway> {
         let name = guest.description().name.clone();
         let settings = shared.config.handler(&name);
-        let loaded = Arc::new(ArcSwap::from_pointee(prepare(shared, &guest, &settings).await?));
+        let loaded = prepare(shared, &guest, &settings).await?;
+        heal(shared, &name, &settings, loaded.component).await?;
+        let loaded = Arc::new(ArcSwap::from_pointee(loaded));
         let runner = Runner {
             shared: shared.clone(),
             description: Arc::clone(guest.description()),
@@ -92,6 +120,7 @@ impl Running {
             settings,
             lanes: Vec::new(),
             due: Vec::new(),
+            gate: Arc::default(),
             stop: CancellationToken::new(),
         };
         shared.health.starting(&runner.part());
@@ -131,6 +160,7 @@ struct Runner {
     settings: config::Handler,
     lanes: Vec<mpsc::Sender<Delivery>>,
     due: Vec<mpsc::Sender<DueParked>>,
+    gate: Arc<Gate>,
     stop: CancellationToken,
 }
 
@@ -194,7 +224,13 @@ impl Runner {
                 attempts: i32::try_from(retry.attempts).unwrap_or(i32::MAX),
                 backoff: retry.backoff,
                 cap: retry.cap,
+                retry_traps: self.settings.on_trap == config::OnTrap::Retry,
+                hold: self.settings.hold,
             },
+            backlog: i64::try_from(self.backlog().outbox).unwrap_or(i64::MAX)
+                / i64::try_from(count).unwrap_or(1),
+            announce: Some(config.dead.subject.replace("{handler}", name))
+                .filter(|subject| !subject.is_empty()),
         };
         let signed = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let mut lanes = Vec::with_capacity(count);
@@ -205,7 +241,7 @@ impl Runner {
             let opened = self.shared.store.open_writer(name, index, signed(count)).await?;
             let published = self.shared.relay.open(opened.id, opened.published, opened.last);
             let (sender, deliveries) = mpsc::channel(options.turn.max(64));
-            let (due_sender, due) = mpsc::channel(64);
+            let (due_sender, due) = mpsc::channel(DUE);
             self.lanes.push(sender);
             self.due.push(due_sender);
             lanes.push(Lane {
@@ -215,6 +251,9 @@ impl Runner {
                 store: Arc::new(self.shared.store.clone()),
                 settle: Arc::new(Acknowledge::new(&self.shared.nats)),
                 outlet: Arc::new(self.shared.relay.clone()),
+                clock: Arc::new(SystemClock),
+                gate: Arc::clone(&self.gate),
+                caution: Arc::clone(&self.shared.caution),
                 deliveries,
                 due,
                 health: self.shared.health.clone(),
@@ -251,6 +290,14 @@ impl Runner {
         let mut tick = tokio::time::interval(LOOK);
         // Streams may come and go; while all are there, looking for more is rare.
         let mut next_look = Instant::now();
+        let mut intake = Supervisor::new(
+            self.description.name.clone(),
+            self.shared.store.clone(),
+            self.backlog(),
+            self.metrics.clone(),
+            Arc::clone(&self.gate),
+            self.due.clone(),
+        );
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -265,7 +312,8 @@ impl Runner {
                     }
                 }
                 _ = tick.tick() => {
-                    self.hand_out_due().await;
+                    // An error is met again, and shown, by the lanes.
+                    let _ = intake.look().await;
                     if next_look <= Instant::now() {
                         let complete = self.discover(&mut reading, &mut readers).await;
                         next_look = Instant::now() + if complete { RARELY } else { LOOK / 2 };
@@ -275,6 +323,10 @@ impl Runner {
         }
         while readers.join_next().await.is_some() {}
         self.shared.health.forget(&self.part());
+    }
+
+    fn backlog(&self) -> config::Backlog {
+        self.settings.backlog.unwrap_or(self.shared.config.backlog)
     }
 
     fn part(&self) -> String {
@@ -359,23 +411,6 @@ impl Runner {
             metrics: self.metrics.clone(),
             stop: self.stop.clone(),
         })
-    }
-
-    async fn hand_out_due(&self) {
-        // An error is met again, and shown, by the lanes.
-        let Ok(due) = self.shared.store.parked_due(&self.description.name, DUE).await else {
-            return;
-        };
-        for parked in due {
-            let lane = match &parked.key {
-                Some(key) => lane_of_key(key, self.due.len()),
-                None => usize::try_from(parked.id).unwrap_or_default() % self.due.len(),
-            };
-            // A full channel is looked at again in a second.
-            if self.due[lane].try_send(parked).is_err() {
-                continue;
-            }
-        }
     }
 }
 

@@ -18,6 +18,9 @@ const BETWEEN_BATCHES: Duration = Duration::from_millis(50);
 /// Tombstones are kept far longer than any turn lasts.
 const TOMBSTONES: Duration = Duration::from_secs(3_600);
 
+/// What operators have discarded stays for so long.
+const DISCARDED: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 /// Tells the database that this node lives, and ends the node when its name is taken.
 pub async fn heartbeat(shared: Shared, stop: CancellationToken) {
     loop {
@@ -99,7 +102,8 @@ async fn sweep(shared: &Shared, stop: &CancellationToken) -> Result<(), StoreAwa
     loop {
         let gone = shared.store.prune_inbox(retention.inbox).await?
             + shared.store.prune_outbox(retention.outbox).await?
-            + shared.store.prune_tombstones(TOMBSTONES).await?;
+            + shared.store.prune_tombstones(TOMBSTONES).await?
+            + shared.store.prune_discarded(DISCARDED).await?;
         shared.metrics.pruned.inc_by(gone);
         if gone == 0 || stop.is_cancelled() {
             return Ok(());

@@ -1,9 +1,11 @@
 //! A node: one running host process. It puts the rooms together: connects, registers, runs the
 //! relay and a runner for each handler, follows the plugin directory, and stops in order.
 
+mod clock;
 mod connect;
 mod handler;
 mod housekeeping;
+mod intake;
 mod plugins;
 
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin;
 use crate::config::Config;
+use crate::lane::Caution;
 use crate::plugins::PluginDirectory;
 use crate::relay::{self, Relay, RelayTask, Scheduler};
 use crate::sandbox::{Sandbox, SandboxConfig};
@@ -22,6 +25,7 @@ use crate::store::Postgres;
 use crate::stream::{Nats, Publisher};
 use crate::telemetry::{Health, Metrics};
 
+pub use self::clock::SystemClock;
 pub use self::connect::{connect_nats, connect_postgres};
 
 /// Why a node ended other than by being asked to.
@@ -38,6 +42,8 @@ pub(crate) struct Shared {
     pub relay: Relay,
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
+    /// The care that is taken after a crash.
+    pub caution: Arc<Caution>,
     /// Ends the node with an error.
     pub fatal: mpsc::UnboundedSender<String>,
 }
@@ -102,12 +108,14 @@ async fn start(
     let Some(nats) = connect_nats(&config.nats, &health, &stop).await? else { return Ok(None) };
     let name = connect::node_name(&config);
     let holder = connect::holder();
-    let node = crate::store::register(&pool, &name, &holder).await.map_err(|why| error(&why))?;
-    tracing::info!(node = node.name, epoch = node.epoch, "registered");
-    let store = Postgres::new(pool, node);
+    let registered =
+        crate::store::register(&pool, &name, &holder).await.map_err(|why| error(&why))?;
+    tracing::info!(node = registered.node.name, epoch = registered.node.epoch, "registered");
+    let caution = Arc::new(connect::caution(&registered));
+    let store = Postgres::new(pool, registered.node);
     let publisher = Publisher::start(connect::nats_options(&config.nats))
         .map_err(|why| NodeError(format!("the publisher cannot be started: {why}")))?;
-    let options = relay::Options { window: config.relay.window, backlog: config.relay.backlog };
+    let options = relay::Options { window: config.relay.window };
     let (relay, relay_task) = RelayTask::new(
         options,
         store.clone(),
@@ -117,7 +125,7 @@ async fn start(
         metrics.clone(),
     );
     let (fatal_sender, fatal) = mpsc::unbounded_channel();
-    let shared = Shared { config, store, nats, relay, health, metrics, fatal: fatal_sender };
+    let shared = Shared { config, store, nats, relay, health, metrics, caution, fatal: fatal_sender };
     Ok(Some(Node { shared, plugins, sandbox, relay_task, fatal }))
 }
 
@@ -136,6 +144,7 @@ impl Node {
                 store: shared.store.clone(),
                 relay: shared.relay.clone(),
                 health: shared.health.clone(),
+                metrics: shared.metrics.clone(),
             }
             .run(background_stop.clone()),
         );
@@ -164,6 +173,8 @@ impl Node {
             relay_stop.cancel();
             while relaying.join_next().await.is_some() {}
             shared.nats.flush().await;
+            // Otherwise the next start takes the end for a crash, and some care that is not needed.
+            let _ = shared.store.end_node().await;
         };
         // After a fatal end nothing more can be committed: there is nothing to wait for.
         let grace = if outcome.is_ok() { grace } else { Duration::from_secs(1) };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::handler::{Running, prepare};
+use super::handler::{Running, heal, prepare};
 use crate::plugins::{Change, ChangeKind, PluginDirectory, Watch};
 use crate::sandbox::{Guest, Sandbox};
 
@@ -146,8 +146,10 @@ impl Follower {
             let loaded = prepare(&self.shared, &guest, &settings).await;
             let loaded = loaded.map_err(|why| why.to_string())?;
             tracing::info!(file, handler = name, version = description.version, "new build runs");
+            let component = loaded.component;
             running.swap(file, guest, loaded);
-            return Ok(());
+            let healed = heal(&self.shared, name, &settings, component).await;
+            return healed.map_err(|why| format!("what failed before is not tried again: {why}"));
         }
         if let Some(old) = self.running.remove(name) {
             old.stop().await;

@@ -19,6 +19,7 @@ pub(super) type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// What a job in the background came to.
 pub(super) enum Done {
     Read { writer: i32, after: i64, entries: Result<Vec<LoggedEntry>, StoreAway> },
+    Filled { writer: i32, entries: Result<Vec<LoggedEntry>, StoreAway> },
     Looked { writer: i32, last: Result<i64, StoreAway> },
     Resolved { writer: i32, asked: Vec<(i64, String)>, found: Result<HashSet<String>, String> },
     Judged { writer: i32, seq: i64, verdict: Judgement },

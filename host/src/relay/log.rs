@@ -38,7 +38,14 @@ struct Slot {
     state: State,
     /// It may have been sent before: by an earlier process, or over a connection that broke.
     doubtful: bool,
+    /// Headers and payload were dropped and are read again before it is sent.
+    light: bool,
 }
+
+/// Stuck entries that are kept whole; those beyond it are light.
+const LIGHT: usize = 256;
+/// Light entries that are read again at once.
+const FILLED: usize = 256;
 
 /// A subject whose stream refuses.
 #[derive(Debug)]
@@ -48,6 +55,17 @@ struct Blocked {
     refusals: u32,
     until: Instant,
     probing: bool,
+}
+
+impl Blocked {
+    fn front(&self) -> Option<i64> {
+        self.queue.front().copied()
+    }
+
+    /// Whether its first entry may be tried again.
+    fn is_ready(&self, now: Instant) -> bool {
+        !self.probing && self.until <= now && !self.queue.is_empty()
+    }
 }
 
 /// One writer's log.
@@ -63,6 +81,8 @@ pub struct WriterLog {
     /// Entries whose subject goes through again; they leave before anything else.
     again: VecDeque<i64>,
     blocked: HashMap<String, Blocked>,
+    /// Entries that are stuck; they do not count against the capacity, so that others go on.
+    stuck: usize,
     capacity: usize,
     /// Entries read from here on may have been sent by an earlier process, up to this one.
     doubtful_to: i64,
@@ -79,7 +99,7 @@ pub struct Refused {
 
 impl WriterLog {
     /// A log whose entries up to `published` are done and that goes up to `last`; it keeps at most
-    /// `capacity` entries in memory. What it has beyond `published` may have been sent before.
+    /// `capacity` entries in memory, beside those that are stuck. What it has beyond `published` may have been sent before.
     pub fn new(published: i64, last: i64, capacity: usize) -> Self {
         WriterLog {
             published,
@@ -88,6 +108,7 @@ impl WriterLog {
             next: 0,
             again: VecDeque::new(),
             blocked: HashMap::new(),
+            stuck: 0,
             capacity,
             doubtful_to: last,
             doubts: false,
@@ -122,8 +143,8 @@ impl WriterLog {
         for entry in entries {
             let follows = entry.seq == self.read_to() + 1;
             self.goes_to(entry.seq);
-            if follows && self.slots.len() < self.capacity {
-                self.slots.push_back(Slot { entry, state: State::Unsent, doubtful: false });
+            if follows && self.slots.len() - self.stuck < self.capacity {
+                self.push(entry, false);
             }
         }
     }
@@ -131,7 +152,7 @@ impl WriterLog {
     /// Where to read the table from, if there is more in it than here and room for it: (after,
     /// limit).
     pub fn wants(&self) -> Option<(i64, usize)> {
-        let room = self.capacity - self.slots.len().min(self.capacity);
+        let room = self.capacity.saturating_sub(self.slots.len() - self.stuck);
         (self.read_to() < self.last && room * 2 >= self.capacity).then(|| (self.read_to(), room))
     }
 
@@ -147,7 +168,48 @@ impl WriterLog {
         for entry in entries {
             let doubtful = entry.seq <= self.doubtful_to;
             self.doubts |= doubtful;
-            self.slots.push_back(Slot { entry, state: State::Unsent, doubtful });
+            self.push(entry, doubtful);
+        }
+    }
+
+    fn push(&mut self, entry: Pending, doubtful: bool) {
+        self.slots.push_back(Slot { entry, state: State::Unsent, doubtful, light: false });
+    }
+
+    /// The only way in which a slot changes its state.
+    fn turn(&mut self, at: usize, state: State) {
+        let slot = &mut self.slots[at];
+        let before = std::mem::replace(&mut slot.state, state);
+        if before != State::Stuck && state == State::Stuck {
+            self.stuck += 1;
+            if self.stuck > LIGHT {
+                slot.entry.payload = Bytes::new();
+                slot.entry.headers = String::new();
+                slot.light = true;
+            }
+        } else if before == State::Stuck && state != State::Stuck {
+            self.stuck -= 1;
+        }
+    }
+
+    /// Where to read bodies from that are needed now: (after, limit).
+    pub fn wants_bodies(&self, now: Instant) -> Option<(i64, usize)> {
+        let light = |seq: &i64| self.index(*seq).is_some_and(|at| self.slots[at].light);
+        let unsent = || self.slots.get(self.next).map(|slot| slot.entry.seq);
+        let probe = self.blocked.values().filter(|b| b.is_ready(now)).filter_map(Blocked::front);
+        let seq = probe.chain(self.again.front().copied()).chain(unsent()).find(light)?;
+        Some((seq - 1, FILLED))
+    }
+
+    /// Takes in bodies that were read again.
+    pub fn fill(&mut self, entries: Vec<Pending>) {
+        for entry in entries {
+            if let Some(at) = self.index(entry.seq)
+                && self.slots[at].light
+            {
+                self.slots[at].light = false;
+                self.slots[at].entry = entry;
+            }
         }
     }
 
@@ -160,43 +222,62 @@ impl WriterLog {
         self.index(seq).map(|at| &self.slots[at].entry)
     }
 
-    /// The next entry to send, which is in flight from now on.
+    /// The next entry to send, which is in flight from now on. None as well where its body is to be
+    /// read again first.
     pub fn send(&mut self, now: Instant) -> Option<&Pending> {
-        if let Some(seq) = self.probe(now).or_else(|| self.again.pop_front()) {
+        if let Some(seq) = self.probe(now) {
             let at = self.index(seq)?;
-            self.slots[at].state = State::InFlight;
+            self.turn(at, State::InFlight);
+            return Some(&self.slots[at].entry);
+        }
+        while let Some(seq) = self.again.front().copied() {
+            let at = self.index(seq);
+            if at.is_some_and(|at| self.slots[at].light) {
+                return None;
+            }
+            self.again.pop_front();
+            let Some(at) = at else { continue };
+            self.turn(at, State::InFlight);
             return Some(&self.slots[at].entry);
         }
         while self.next < self.slots.len() {
             let at = self.next;
+            if self.slots[at].state == State::Unsent {
+                let slot = &self.slots[at];
+                if let Some(blocked) = self.blocked.get_mut(&slot.entry.subject) {
+                    blocked.queue.push_back(slot.entry.seq);
+                    self.next += 1;
+                    self.turn(at, State::Stuck);
+                    continue;
+                }
+                if slot.light {
+                    return None;
+                }
+                self.next += 1;
+                self.turn(at, State::InFlight);
+                return Some(&self.slots[at].entry);
+            }
             self.next += 1;
-            if self.slots[at].state != State::Unsent {
-                continue;
-            }
-            let slot = &mut self.slots[at];
-            if let Some(blocked) = self.blocked.get_mut(&slot.entry.subject) {
-                slot.state = State::Stuck;
-                blocked.queue.push_back(slot.entry.seq);
-                continue;
-            }
-            slot.state = State::InFlight;
-            return Some(&self.slots[at].entry);
         }
         None
     }
 
     /// The first entry of a refused subject whose time has come.
     fn probe(&mut self, now: Instant) -> Option<i64> {
-        let ready = |b: &&mut Blocked| !b.probing && b.until <= now && !b.queue.is_empty();
+        let whole = |seq: i64| {
+            let at = self.slots.binary_search_by_key(&seq, |slot| slot.entry.seq);
+            at.is_ok_and(|at| !self.slots[at].light)
+        };
+        let ready = |b: &&mut Blocked| b.is_ready(now) && b.front().is_some_and(whole);
         let blocked = self.blocked.values_mut().find(ready)?;
         blocked.probing = true;
-        blocked.queue.front().copied()
+        blocked.front()
     }
 
     /// An entry is done: stored, expired, or set aside.
     pub fn done(&mut self, seq: i64) {
         let Some(at) = self.index(seq) else { return };
-        self.slots[at].state = State::Done;
+        self.turn(at, State::Done);
         self.slots[at].doubtful = false;
         if let Some(blocked) = self.blocked.get_mut(&self.slots[at].entry.subject) {
             blocked.queue.retain(|waiting| *waiting != seq);
@@ -236,7 +317,7 @@ impl WriterLog {
     /// An entry was refused: its subject waits, and goes on with it.
     pub fn refused(&mut self, seq: i64, now: Instant) -> Option<Refused> {
         let at = self.index(seq)?;
-        self.slots[at].state = State::Stuck;
+        self.turn(at, State::Stuck);
         let subject = self.slots[at].entry.subject.clone();
         let blocked = self.blocked.entry(subject).or_insert_with(|| Blocked {
             queue: VecDeque::new(),
@@ -260,11 +341,12 @@ impl WriterLog {
 
     /// The connection broke: everything that is not done is sent again, from the first on.
     pub fn start_again(&mut self) {
-        for slot in &mut self.slots {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
             slot.doubtful |= slot.state == State::InFlight;
             self.doubts |= slot.doubtful;
             if slot.state != State::Done {
-                slot.state = State::Unsent;
+                self.turn(at, State::Unsent);
             }
         }
         self.next = 0;
@@ -294,120 +376,5 @@ impl WriterLog {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(seq: i64, subject: &str) -> Pending {
-        Pending {
-            seq,
-            id: format!("id-{seq}"),
-            subject: subject.to_owned(),
-            headers: String::new(),
-            payload: Bytes::new(),
-            committed_at: seq * 1_000,
-            expires_at: None,
-        }
-    }
-
-    fn sent(log: &mut WriterLog, now: Instant) -> Vec<i64> {
-        std::iter::from_fn(|| log.send(now).map(|entry| entry.seq)).collect()
-    }
-
-    fn doubtful(log: &mut WriterLog) -> Vec<i64> {
-        log.doubtful().into_iter().map(|entry| entry.seq).collect()
-    }
-
-    #[test]
-    fn entries_leave_in_order_and_the_cursor_follows_without_gaps() {
-        let now = Instant::now();
-        let mut log = WriterLog::new(0, 0, 10);
-        log.announce(vec![entry(1, "a"), entry(2, "b"), entry(3, "a")]);
-        assert_eq!(sent(&mut log, now), [1, 2, 3]);
-        log.stored(2);
-        assert_eq!(log.published(), 0);
-        log.stored(1);
-        assert_eq!(log.published(), 2);
-        log.stored(3);
-        assert_eq!((log.published(), log.backlog()), (3, 0));
-    }
-
-    #[test]
-    fn a_broken_connection_sends_again_what_was_not_stored() {
-        let now = Instant::now();
-        let mut log = WriterLog::new(0, 0, 10);
-        log.announce(vec![entry(1, "a"), entry(2, "a"), entry(3, "a")]);
-        sent(&mut log, now);
-        log.stored(2);
-        log.start_again();
-        assert_eq!(doubtful(&mut log), [1, 3]);
-        assert_eq!(sent(&mut log, now), [1, 3]);
-    }
-
-    #[test]
-    fn a_refused_subject_holds_back_itself_alone_and_keeps_its_order() {
-        let now = Instant::now();
-        let mut log = WriterLog::new(0, 0, 10);
-        log.announce(vec![entry(1, "a"), entry(2, "b"), entry(3, "a")]);
-        assert_eq!(sent(&mut log, now), [1, 2, 3]);
-        assert_eq!(log.refused(1, now), Some(Refused { refusals: 1 }));
-        log.stored(2);
-        assert_eq!(log.refused(3, now), Some(Refused { refusals: 1 }));
-        log.announce(vec![entry(4, "a"), entry(5, "b")]);
-        assert_eq!(sent(&mut log, now), [5]);
-        let later = now + Duration::from_secs(60);
-        assert_eq!(sent(&mut log, later), [1]);
-        assert_eq!(log.refused(1, later), Some(Refused { refusals: 2 }));
-        let later = later + Duration::from_secs(60);
-        assert_eq!(sent(&mut log, later), [1]);
-        log.stored(1);
-        assert_eq!(sent(&mut log, later), [3, 4]);
-        log.stored(5);
-        log.stored(3);
-        log.stored(4);
-        assert_eq!((log.published(), log.backlog()), (5, 0));
-    }
-
-    #[test]
-    fn what_is_set_aside_lets_the_next_of_its_subject_try() {
-        let now = Instant::now();
-        let mut log = WriterLog::new(0, 0, 10);
-        log.announce(vec![entry(1, "a"), entry(2, "a")]);
-        sent(&mut log, now);
-        log.refused(1, now);
-        log.refused(2, now);
-        log.set_aside(1, now);
-        assert_eq!(log.published(), 1);
-        assert_eq!(sent(&mut log, now), [2]);
-        log.set_aside(2, now);
-        assert_eq!((log.published(), log.backlog()), (2, 0));
-    }
-
-    #[test]
-    fn what_does_not_fit_or_follow_is_read_from_the_table() {
-        let now = Instant::now();
-        let mut log = WriterLog::new(0, 0, 4);
-        log.announce((1..=6).map(|seq| entry(seq, "a")).collect());
-        assert_eq!(sent(&mut log, now), [1, 2, 3, 4]);
-        assert_eq!(log.wants(), None);
-        (1..=4).for_each(|seq| log.stored(seq));
-        assert_eq!(log.wants(), Some((4, 4)));
-        log.announce(vec![entry(7, "a")]);
-        log.read(4, vec![entry(5, "a"), entry(6, "a"), entry(7, "a")]);
-        assert_eq!(sent(&mut log, now), [5, 6, 7]);
-        assert_eq!(log.wants(), None);
-    }
-
-    #[test]
-    fn entries_of_an_earlier_process_are_in_doubt_until_resolved() {
-        let now = Instant::now();
-        let mut log = WriterLog::new(2, 4, 10);
-        assert_eq!(log.wants(), Some((2, 10)));
-        log.read(2, vec![entry(3, "a"), entry(4, "a")]);
-        log.announce(vec![entry(5, "a")]);
-        assert_eq!(doubtful(&mut log), [3, 4]);
-        log.resolved(3, true);
-        log.resolved(4, false);
-        assert_eq!(doubtful(&mut log), [0; 0]);
-        assert_eq!(sent(&mut log, now), [4, 5]);
-    }
-}
+#[path = "log_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ mod sending;
 mod task;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -57,10 +57,6 @@ pub struct Relay {
 
 #[derive(Debug, Default)]
 struct Shared {
-    backlog: AtomicU64,
-    /// Above this, lanes wait.
-    limit: AtomicU64,
-    room: Notify,
     scheduled: Notify,
 }
 
@@ -98,9 +94,6 @@ impl Relay {
 
 impl Outlet for Relay {
     fn committed(&self, writer: i32, entries: Vec<Entry>) {
-        // Counted here, so that lanes wait in time even when the task is behind.
-        let count = u64::try_from(entries.len()).unwrap_or_default();
-        self.shared.backlog.fetch_add(count, Ordering::AcqRel);
         self.ask(Ask::Committed { writer, entries });
     }
 
@@ -114,19 +107,5 @@ impl Outlet for Relay {
 
     fn scheduled(&self) {
         self.shared.scheduled.notify_one();
-    }
-
-    async fn room(&self) {
-        loop {
-            let room = self.shared.room.notified();
-            tokio::pin!(room);
-            // Registered before looking, so that no wake-up is lost in between.
-            room.as_mut().enable();
-            let limit = self.shared.limit.load(Ordering::Acquire);
-            if self.shared.backlog.load(Ordering::Acquire) <= limit {
-                return;
-            }
-            room.await;
-        }
     }
 }

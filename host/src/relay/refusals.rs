@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::jobs::{Done, Judgement, Undeliverable, set_undelivered};
 use super::task::RelayTask;
+use crate::model::identity::announces_death;
 use crate::stream::{Refusal, has_stream};
 
 /// How often a subject is refused before its message is looked at for being undeliverable.
@@ -21,6 +22,12 @@ impl RelayTask {
             Refusal::Denied(why) => format!("{why}; grant it to the user that tribox connects as"),
             Refusal::Server { code, description } => format!("{description} (code {code})"),
         };
+        if announces_death(&entry.id) && !matches!(refusal, Refusal::Server { .. }) {
+            // Told to whoever listens; it is kept only where a stream takes it.
+            self.metrics.unheard.inc();
+            relayed.log.set_aside(seq, Instant::now());
+            return relayed.note();
+        }
         if refused.refusals == 1 {
             tracing::warn!(
                 subject = entry.subject,

@@ -1,20 +1,22 @@
-//! Delayed messages: when they are due they move from their table into a log of the scheduler's own,
-//! in one transaction, and are relayed like everything else.
+//! Delayed messages, and undelivered ones that are sent again: when they are due they move from their
+//! table into a log of the scheduler's own, in one transaction, and are relayed like everything else.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::Relay;
 use crate::lane::ports::StoreAway;
 use crate::store::Postgres;
-use crate::telemetry::Health;
+use crate::telemetry::{Health, Metrics};
 
 /// The name of the scheduler's writer; no handler can have it.
 const WRITER: &str = "(scheduled)";
 /// Messages moved at once.
 const BATCH: i64 = 1_000;
+/// Undelivered messages that are counted at most.
+const COUNTED: i64 = 100_000;
 /// How long messages that another node scheduled may go unnoticed.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
@@ -23,6 +25,7 @@ pub struct Scheduler {
     pub store: Postgres,
     pub relay: Relay,
     pub health: Arc<Health>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Scheduler {
@@ -49,8 +52,16 @@ impl Scheduler {
         let opened = self.store.open_writer(WRITER, 0, 1).await?;
         self.relay.open(opened.id, opened.published, opened.last);
         let mut last = opened.last;
+        let mut next_look = Instant::now();
+        let mut looks = 0_u32;
         loop {
-            let moved = self.store.release_due(opened.id, last + 1, BATCH).await?;
+            if next_look <= Instant::now() {
+                self.settle_resent(looks.is_multiple_of(10)).await?;
+                looks = looks.wrapping_add(1);
+                next_look = Instant::now() + LONGEST_REST;
+            }
+            let due = self.store.release_due(opened.id, last + 1, BATCH).await?;
+            let moved = due + self.store.resend(opened.id, last + due + 1, BATCH).await?;
             if moved > 0 {
                 last += moved;
                 self.relay.goes_to(opened.id, last);
@@ -65,5 +76,23 @@ impl Scheduler {
                 () = tokio::time::sleep(wait.min(LONGEST_REST)) => {}
             }
         }
+    }
+
+    /// Takes note of undelivered messages that have arrived meanwhile.
+    async fn settle_resent(&self, wake: bool) -> Result<(), StoreAway> {
+        let waiting = self.store.count_undelivered(COUNTED).await?;
+        self.metrics.undelivered_now.set(waiting);
+        if waiting == 0 {
+            return Ok(());
+        }
+        let arrived = self.store.settle_resent().await?;
+        if arrived > 0 {
+            self.metrics.resent.inc_by(u64::try_from(arrived).unwrap_or_default());
+            tracing::info!(count = arrived, "undelivered messages were taken after all");
+        }
+        if wake {
+            self.store.wake_undelivered().await?;
+        }
+        Ok(())
     }
 }

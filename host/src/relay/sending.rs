@@ -25,6 +25,15 @@ impl RelayTask {
         if relayed.reading || relayed.rest_until > now {
             return;
         }
+        if let Some((after, limit)) = relayed.log.wants_bodies(now) {
+            relayed.reading = true;
+            let store = self.store.clone();
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            self.jobs.push(Box::pin(async move {
+                Done::Filled { writer, entries: store.read_log(writer, after, limit).await }
+            }));
+            return;
+        }
         if let Some((after, limit)) = relayed.log.wants() {
             relayed.reading = true;
             let store = self.store.clone();

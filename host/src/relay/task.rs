@@ -24,8 +24,6 @@ use crate::telemetry::{Health, Metrics};
 pub struct Options {
     /// Messages on their way to the server at most.
     pub window: usize,
-    /// Unpublished messages above which lanes wait.
-    pub backlog: u64,
 }
 
 /// Entries of one log that are kept in memory at most.
@@ -48,7 +46,6 @@ pub(super) struct Relayed {
 /// The relay's task. It owns all logs of this node.
 pub struct RelayTask {
     asks: mpsc::UnboundedReceiver<Ask>,
-    shared: Arc<Shared>,
     pub(super) store: Postgres,
     pub(super) nats: Nats,
     pub(super) publisher: Publisher,
@@ -76,11 +73,9 @@ impl RelayTask {
     ) -> (Relay, RelayTask) {
         let (sender, asks) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
-        shared.limit.store(options.backlog, Ordering::Release);
-        let relay = Relay { asks: sender, shared: Arc::clone(&shared) };
+        let relay = Relay { asks: sender, shared };
         let task = RelayTask {
             asks,
-            shared,
             store,
             nats,
             publisher,
@@ -233,6 +228,14 @@ impl RelayTask {
                     Err(why) => relayed.rest(&self.health, "postgres", &why.to_string()),
                 }
             }
+            Done::Filled { writer, entries } => {
+                let Some(relayed) = self.logs.get_mut(&writer) else { return };
+                relayed.reading = false;
+                match entries {
+                    Ok(entries) => relayed.log.fill(entries.into_iter().map(logged).collect()),
+                    Err(why) => relayed.rest(&self.health, "postgres", &why.to_string()),
+                }
+            }
             Done::Looked { writer, last } => {
                 let Some(relayed) = self.logs.get_mut(&writer) else { return };
                 match last {
@@ -305,14 +308,10 @@ impl RelayTask {
     /// Keeps the numbers that others look at.
     fn account(&mut self) {
         let backlog: u64 = self.logs.values().map(|relayed| relayed.log.backlog()).sum();
-        self.shared.backlog.store(backlog, Ordering::Release);
         self.metrics.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
         let oldest = self.logs.values().filter_map(|relayed| relayed.log.oldest()).min();
         let age = oldest.map_or(0, |at| (unix_millis() - at).max(0));
         self.metrics.oldest_unsent_seconds.set(age as f64 / 1_000.0);
-        if backlog <= self.options.backlog {
-            self.shared.room.notify_waiters();
-        }
     }
 
     fn answer_waiting(&mut self) {

@@ -225,6 +225,7 @@ fn state(state: ParkedState) -> &'static str {
     match state {
         ParkedState::Retrying => "retrying",
         ParkedState::Waiting => "waiting",
+        ParkedState::Holding => "holding",
         ParkedState::Dead => "dead",
     }
 }

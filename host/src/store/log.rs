@@ -174,6 +174,47 @@ impl Postgres {
         patiently(query.fetch_one(&self.pool)).await
     }
 
+    /// Puts undelivered messages that are due into the log of `writer` again, from sequence `first`
+    /// on; returns how many. Nothing moves where another process has taken the node's name.
+    ///
+    /// # Errors
+    /// The database cannot be used, or the outcome is unknown.
+    pub async fn resend(&self, writer: i32, first: i64, limit: i64) -> Result<i64, StoreAway> {
+        let query = sqlx::query_scalar(sql!("resend"))
+            .bind(&self.node.name)
+            .bind(self.node.epoch)
+            .bind(writer)
+            .bind(first)
+            .bind(limit);
+        patiently(query.fetch_one(&self.pool)).await
+    }
+
+    /// Takes away undelivered messages that have arrived meanwhile, and has those behind them follow;
+    /// returns how many are gone.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn settle_resent(&self) -> Result<i64, StoreAway> {
+        patiently(sqlx::query_scalar(sql!("settle_resent")).fetch_one(&self.pool)).await
+    }
+
+    /// Has subjects go on of which the first undelivered message was discarded.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn wake_undelivered(&self) -> Result<(), StoreAway> {
+        patiently(sqlx::query(sql!("wake_undelivered")).execute(&self.pool)).await.map(drop)
+    }
+
+    /// How many messages no stream took, up to `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn count_undelivered(&self, limit: i64) -> Result<i64, StoreAway> {
+        let query = sqlx::query_scalar(sql!("count_undelivered")).bind(limit);
+        patiently(query.fetch_one(&self.pool)).await
+    }
+
     /// Milliseconds until the next delayed message is due; `None` where there is none.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 pub use self::error::ConnectError;
 pub use self::log::{LoggedEntry, OpenedWriter, Unfinished};
 pub use self::migrate::{MIGRATIONS, Migration, migrate, pending, print as print_migrations};
-pub use self::nodes::{Node, register};
+pub use self::nodes::{Node, Registered, register};
 
 /// How long a statement may take before the host takes the database for unreachable.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,8 +36,14 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("commit_park", include_str!("../../sql/commit_park.sql")),
     ("commit_repark", include_str!("../../sql/commit_repark.sql")),
     ("commit_schedule", include_str!("../../sql/commit_schedule.sql")),
+    ("count_parked", include_str!("../../sql/count_parked.sql")),
     ("count_scheduled", include_str!("../../sql/count_scheduled.sql")),
+    ("count_scheduled_by", include_str!("../../sql/count_scheduled_by.sql")),
+    ("count_undelivered", include_str!("../../sql/count_undelivered.sql")),
+    ("end_node", include_str!("../../sql/end_node.sql")),
     ("ensure_view", include_str!("../../sql/ensure_view.sql")),
+    ("forget_suspects", include_str!("../../sql/forget_suspects.sql")),
+    ("heal", include_str!("../../sql/heal.sql")),
     ("heartbeat", include_str!("../../sql/heartbeat.sql")),
     ("held_keys", include_str!("../../sql/held_keys.sql")),
     ("list_documents", include_str!("../../sql/list_documents.sql")),
@@ -45,20 +51,29 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("moved_logs", include_str!("../../sql/moved_logs.sql")),
     ("next_due", include_str!("../../sql/next_due.sql")),
     ("node_holder", include_str!("../../sql/node_holder.sql")),
+    ("note_in_hand", include_str!("../../sql/note_in_hand.sql")),
     ("open_writer", include_str!("../../sql/open_writer.sql")),
     ("parked_due", include_str!("../../sql/parked_due.sql")),
     ("parked_messages", include_str!("../../sql/parked_messages.sql")),
+    ("paused", include_str!("../../sql/paused.sql")),
+    ("paused_keys", include_str!("../../sql/paused_keys.sql")),
     ("positions", include_str!("../../sql/positions.sql")),
+    ("prune_discarded", include_str!("../../sql/prune_discarded.sql")),
     ("prune_inbox", include_str!("../../sql/prune_inbox.sql")),
     ("prune_outbox", include_str!("../../sql/prune_outbox.sql")),
+    ("prune_suspects", include_str!("../../sql/prune_suspects.sql")),
     ("prune_tombstones", include_str!("../../sql/prune_tombstones.sql")),
     ("read_document", include_str!("../../sql/read_document.sql")),
     ("read_log", include_str!("../../sql/read_log.sql")),
     ("register_component", include_str!("../../sql/register_component.sql")),
     ("register_node", include_str!("../../sql/register_node.sql")),
     ("release_due", include_str!("../../sql/release_due.sql")),
+    ("resend", include_str!("../../sql/resend.sql")),
     ("set_undelivered", include_str!("../../sql/set_undelivered.sql")),
+    ("settle_resent", include_str!("../../sql/settle_resent.sql")),
+    ("suspects", include_str!("../../sql/suspects.sql")),
     ("unfinished", include_str!("../../sql/unfinished.sql")),
+    ("wake_undelivered", include_str!("../../sql/wake_undelivered.sql")),
     ("writer_ids", include_str!("../../sql/writer_ids.sql")),
     ("writer_state", include_str!("../../sql/writer_state.sql")),
 ];

@@ -1,11 +1,15 @@
 //! Nodes and the builds of handlers they run, and how far streams were handled.
 
+use std::collections::HashMap;
+
 use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
 
 use super::error::is_away;
 use super::read::patiently;
 use super::{Postgres, sql};
 use crate::lane::ports::StoreAway;
+use crate::model::InboxKey;
 
 /// This process as the database knows it. Every commit checks that it still holds the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +19,31 @@ pub struct Node {
     pub epoch: i64,
 }
 
+/// A node name taken, and what the process before left behind.
+#[derive(Debug)]
+pub struct Registered {
+    pub node: Node,
+    /// How often processes of this name did not end in order, in the last hour.
+    pub crashes: i32,
+    /// Messages that were in hand then, and at how many crashes they were alone.
+    pub suspects: HashMap<InboxKey, i32>,
+}
+
 /// Takes a node name, over from whoever has it: the former holder can commit nothing more.
 ///
 /// # Errors
 /// The database cannot be used.
-pub async fn register(pool: &PgPool, name: &str, holder: &str) -> Result<Node, StoreAway> {
-    let query = sqlx::query_scalar(sql!("register_node")).bind(name).bind(holder);
-    let epoch: i64 = patiently(query.fetch_one(pool)).await?;
-    Ok(Node { name: name.to_owned(), epoch })
+pub async fn register(pool: &PgPool, name: &str, holder: &str) -> Result<Registered, StoreAway> {
+    let query = sqlx::query_as(sql!("register_node")).bind(name).bind(holder);
+    let (epoch, crashes): (i64, i32) = patiently(query.fetch_one(pool)).await?;
+    let query = sqlx::query_as(sql!("suspects")).bind(name);
+    let suspects: Vec<(Uuid, i32)> = patiently(query.fetch_all(pool)).await?;
+    let suspect = |(key, alone): (Uuid, i32)| (InboxKey(key.into_bytes()), alone);
+    Ok(Registered {
+        node: Node { name: name.to_owned(), epoch },
+        crashes,
+        suspects: suspects.into_iter().map(suspect).collect(),
+    })
 }
 
 impl Postgres {
@@ -34,6 +55,25 @@ impl Postgres {
         let query = sqlx::query(sql!("heartbeat")).bind(&self.node.name).bind(self.node.epoch);
         let done = patiently(query.execute(&self.pool)).await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Notes that this process ends in order.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn end_node(&self) -> Result<(), StoreAway> {
+        let query = sqlx::query(sql!("end_node")).bind(&self.node.name).bind(self.node.epoch);
+        patiently(query.execute(&self.pool)).await.map(drop)
+    }
+
+    pub(super) async fn write_in_hand(&self, keys: &[InboxKey]) -> Result<(), StoreAway> {
+        let query = sqlx::query(sql!("note_in_hand")).bind(&self.node.name).bind(uuids(keys));
+        patiently(query.execute(&self.pool)).await.map(drop)
+    }
+
+    pub(super) async fn remove_suspects(&self, keys: &[InboxKey]) -> Result<(), StoreAway> {
+        let query = sqlx::query(sql!("forget_suspects")).bind(uuids(keys));
+        patiently(query.execute(&self.pool)).await.map(drop)
     }
 
     /// Who holds this node's name now, for people.
@@ -85,4 +125,8 @@ impl Postgres {
         let floor: Option<i64> = row.try_get(1).map_err(is_away)?;
         Ok(handled.zip(floor))
     }
+}
+
+fn uuids(keys: &[InboxKey]) -> Vec<Uuid> {
+    keys.iter().map(|key| Uuid::from_bytes(key.0)).collect()
 }

@@ -1,4 +1,6 @@
-//! Parked messages, as lanes take them up again.
+//! Parked messages, as lanes take them up again, and what of a handler is paused or has piled up.
+
+use std::collections::HashSet;
 
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -7,7 +9,7 @@ use super::error::is_away;
 use super::read::patiently;
 use super::{Postgres, sql};
 use crate::lane::ports::{DueParked, ParkedMessage, StoreAway};
-use crate::model::{Header, InboxKey, Message};
+use crate::model::{Header, InboxKey, MENDED_BY_A_BUILD, Message};
 
 impl Postgres {
     /// Parked messages of a handler whose next attempt has come, at most `limit`.
@@ -26,17 +28,76 @@ impl Postgres {
     pub(super) async fn read_parked(
         &self,
         handler: &str,
-        due: &DueParked,
+        due: &[DueParked],
         limit: i64,
     ) -> Result<Vec<ParkedMessage>, StoreAway> {
-        let first = if due.key.is_some() { 0 } else { due.id };
-        let query = sqlx::query(sql!("parked_messages"))
-            .bind(handler)
-            .bind(&due.key)
-            .bind(first)
-            .bind(limit);
+        let keys: Vec<Option<&str>> = due.iter().map(|due| due.key.as_deref()).collect();
+        let ids: Vec<i64> = due.iter().map(|due| due.id).collect();
+        let query = sqlx::query(sql!("parked_messages"));
+        let query = query.bind(handler).bind(keys).bind(ids).bind(limit);
         let rows = patiently(query.fetch_all(&self.pool)).await?;
         rows.iter().map(message).collect::<Result<_, sqlx::Error>>().map_err(is_away)
+    }
+
+    /// Has `component` try again what failed by a fault of another build, at most `limit` messages;
+    /// returns how many.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn heal(
+        &self,
+        handler: &str,
+        component: i32,
+        limit: i64,
+    ) -> Result<i64, StoreAway> {
+        let query = sqlx::query_scalar(sql!("heal"))
+            .bind(handler)
+            .bind(component)
+            .bind(MENDED_BY_A_BUILD.as_slice())
+            .bind(limit);
+        patiently(query.fetch_one(&self.pool)).await
+    }
+
+    /// Who has paused a handler, if somebody has.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn paused(&self, handler: &str) -> Result<Option<String>, StoreAway> {
+        let query = sqlx::query_scalar(sql!("paused")).bind(handler);
+        patiently(query.fetch_optional(&self.pool)).await
+    }
+
+    /// Keys of a handler that operators have paused.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn paused_keys(&self, handler: &str) -> Result<HashSet<String>, StoreAway> {
+        let query = sqlx::query_scalar(sql!("paused_keys")).bind(handler);
+        let keys: Vec<String> = patiently(query.fetch_all(&self.pool)).await?;
+        Ok(keys.into_iter().collect())
+    }
+
+    /// How many messages of a handler are parked, by state, each counted up to `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn count_parked(
+        &self,
+        handler: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, i64)>, StoreAway> {
+        let query = sqlx::query_as(sql!("count_parked")).bind(handler).bind(limit);
+        patiently(query.fetch_all(&self.pool)).await
+    }
+
+    /// How many delayed messages of a handler wait, counted up to `limit`; 0 where all that wait are
+    /// far fewer than that.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn count_scheduled_by(&self, handler: &str, limit: i64) -> Result<i64, StoreAway> {
+        let query = sqlx::query_scalar(sql!("count_scheduled_by")).bind(handler).bind(limit);
+        patiently(query.fetch_one(&self.pool)).await
     }
 }
 
@@ -47,7 +108,9 @@ fn message(row: &sqlx::postgres::PgRow) -> Result<ParkedMessage, sqlx::Error> {
     let header = |(name, value)| Header { name, value };
     let inbox_key: Uuid = row.try_get("inbox_key")?;
     let stored_at: i64 = row.try_get("stored_at")?;
+    let asked: i64 = row.try_get("asked")?;
     Ok(ParkedMessage {
+        asked: usize::try_from(asked).unwrap_or_default(),
         id: row.try_get("id")?,
         attempts: row.try_get("attempts")?,
         due: row.try_get::<Option<bool>, _>("due")?.unwrap_or(false),

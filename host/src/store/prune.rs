@@ -53,4 +53,16 @@ impl Postgres {
         let query = sqlx::query(sql!("prune_tombstones")).bind(milliseconds(retention)).bind(BATCH);
         Ok(patiently(query.execute(&self.pool)).await?.rows_affected())
     }
+
+    /// Removes one batch of what operators discarded longer than `retention` ago, and suspects that
+    /// never came again; returns how many rows that were.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn prune_discarded(&self, retention: Duration) -> Result<u64, StoreAway> {
+        let query = sqlx::query(sql!("prune_discarded")).bind(milliseconds(retention)).bind(BATCH);
+        let discarded = patiently(query.execute(&self.pool)).await?.rows_affected();
+        let suspects = patiently(sqlx::query(sql!("prune_suspects")).execute(&self.pool)).await?;
+        Ok(discarded + suspects.rows_affected())
+    }
 }

@@ -57,10 +57,18 @@ impl Store for Postgres {
     async fn parked_messages(
         &self,
         handler: &str,
-        due: &DueParked,
+        due: &[DueParked],
         limit: i64,
     ) -> Result<Vec<ParkedMessage>, StoreAway> {
         self.read_parked(handler, due, limit).await
+    }
+
+    async fn note_in_hand(&self, keys: &[InboxKey]) -> Result<(), StoreAway> {
+        self.write_in_hand(keys).await
+    }
+
+    async fn forget_suspects(&self, keys: &[InboxKey]) -> Result<(), StoreAway> {
+        self.remove_suspects(keys).await
     }
 }
 

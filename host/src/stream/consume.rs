@@ -8,58 +8,26 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{self, stream::Stream};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::consumption::{ACK_WAIT, Consumption};
 use super::route::{Router, lane_of};
 use super::unreadable::next_unreadable;
 use super::{Acknowledge, Nats, NatsError};
 use crate::lane::ports::{Admission, Delivery, Source};
 use crate::telemetry::{HandlerMetrics, Health};
 
-/// When JetStream delivers a message again that was not acknowledged.
-const ACK_WAIT: Duration = Duration::from_secs(30);
 /// A pull request that stays without a sign of life for twice this long is made anew.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often what is in hand for long is looked after.
+const TICK: Duration = Duration::from_millis(500);
 /// After this time without a message, nothing is on its way any more.
 const QUIET: Duration = Duration::from_millis(100);
-
-/// What is consumed, and how.
-#[derive(Debug, Clone)]
-pub struct Consumption {
-    pub handler: String,
-    pub stream: String,
-    pub filters: Vec<String>,
-    /// Messages have keys: their order is kept.
-    pub ordered: bool,
-    /// Messages in hand at most.
-    pub max_in_hand: i64,
-}
-
-impl Consumption {
-    fn durable(&self) -> String {
-        format!("tribox-{}", self.handler)
-    }
-
-    fn config(&self, deliver_policy: DeliverPolicy) -> pull::Config {
-        pull::Config {
-            durable_name: Some(self.durable()),
-            description: Some(format!("tribox: handler {}", self.handler)),
-            deliver_policy,
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: ACK_WAIT,
-            // Attempts are counted in Postgres; JetStream never gives up.
-            max_deliver: -1,
-            filter_subjects: self.filters.clone(),
-            max_ack_pending: self.max_in_hand,
-            ..pull::Config::default()
-        }
-    }
-}
 
 /// Reads a stream and hands its messages to lanes.
 pub struct Reader {
@@ -293,7 +261,7 @@ impl Reader {
                 return Leave::Reopen;
             }
         };
-        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        let mut tick = tokio::time::interval(TICK);
         loop {
             let next = tokio::select! {
                 () = self.stop.cancelled() => {
@@ -386,10 +354,33 @@ impl Reader {
                 let delivery =
                     self.router.delivery(&self.source, sequence, redelivered, stored_at, message);
                 let lane = lane_of(&delivery.message, self.lanes.len());
-                match self.lanes[lane].send(delivery).await {
-                    Ok(()) => None,
-                    Err(_) => Some(Leave::End(End::Stopped)),
+                self.hand_over(&self.lanes[lane], delivery, &reply).await
+            }
+        }
+    }
+
+    /// Hands a message to its lane, which may take its time (the handler is paused, say).
+    async fn hand_over(
+        &self,
+        lane: &mpsc::Sender<Delivery>,
+        delivery: Delivery,
+        reply: &str,
+    ) -> Option<Leave> {
+        loop {
+            tokio::select! {
+                place = lane.reserve() => {
+                    let Ok(place) = place else { return Some(Leave::End(End::Stopped)) };
+                    place.send(delivery);
+                    return None;
                 }
+                () = self.stop.cancelled() => {
+                    if !self.consumption.ordered {
+                        self.acknowledge.give_back(reply).await;
+                    }
+                    // Reading ends with the next look at what has arrived.
+                    return None;
+                }
+                () = tokio::time::sleep(TICK) => self.keep_in_hand().await,
             }
         }
     }

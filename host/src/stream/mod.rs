@@ -6,6 +6,7 @@
 
 mod connect;
 mod consume;
+mod consumption;
 mod discover;
 mod lookup;
 mod provision;
@@ -15,7 +16,8 @@ mod settle;
 mod unreadable;
 
 pub use self::connect::{Nats, NatsError, NatsOptions};
-pub use self::consume::{Consumption, End, Reader};
+pub use self::consume::{End, Reader};
+pub use self::consumption::Consumption;
 pub use self::discover::{StreamInfo, find_streams};
 pub use self::lookup::{has_stream, ids_in_stream};
 pub use self::provision::{Change, plan, provision};

@@ -16,6 +16,12 @@ struct HandlerLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    handler: String,
+    state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     handler: String,
     reason: String,
@@ -32,6 +38,10 @@ pub struct Metrics {
     duplicates: PerHandler,
     sent: PerHandler,
     parked: Family<ReasonLabels, Counter>,
+    parked_now: Family<StateLabels, Gauge>,
+    waits: Family<ReasonLabels, Gauge>,
+    expired_unhandled: PerHandler,
+    healed: PerHandler,
     conflicts: PerHandler,
     resets: PerHandler,
     lag: Family<HandlerLabel, Gauge>,
@@ -41,6 +51,9 @@ pub struct Metrics {
     pub published: Counter,
     pub published_again: Counter,
     pub undelivered: Counter,
+    pub undelivered_now: Gauge,
+    pub resent: Counter,
+    pub unheard: Counter,
     pub expired: Counter,
     pub backlog: Gauge,
     pub oldest_unsent_seconds: Gauge<f64, AtomicU64>,
@@ -62,7 +75,12 @@ pub struct HandlerMetrics {
     pub turn_messages: Histogram,
     pub commit_seconds: Histogram,
     pub handle_seconds: Histogram,
+    /// Messages that were past before they were handled.
+    pub expired: Counter,
+    pub healed: Counter,
     parked: Family<ReasonLabels, Counter>,
+    parked_now: Family<StateLabels, Gauge>,
+    waits: Family<ReasonLabels, Gauge>,
 }
 
 impl HandlerMetrics {
@@ -70,6 +88,18 @@ impl HandlerMetrics {
     pub fn parked(&self, reason: &str) -> Counter {
         let labels = ReasonLabels { handler: self.name.clone(), reason: reason.to_owned() };
         self.parked.get_or_create(&labels).clone()
+    }
+
+    /// The gauge of messages that are parked in this state.
+    pub fn parked_now(&self, state: &str) -> Gauge {
+        let labels = StateLabels { handler: self.name.clone(), state: state.to_owned() };
+        self.parked_now.get_or_create(&labels).clone()
+    }
+
+    /// The gauge that is 1 while the handler takes nothing in for this reason.
+    pub fn waits(&self, reason: &str) -> Gauge {
+        let labels = ReasonLabels { handler: self.name.clone(), reason: reason.to_owned() };
+        self.waits.get_or_create(&labels).clone()
     }
 }
 
@@ -90,6 +120,14 @@ impl Metrics {
             duplicates: add(&mut r, "duplicates", "Messages that had been handled before"),
             sent: add(&mut r, "sent", "Messages put into the outbox"),
             parked: add(&mut r, "parked", "Messages set aside, by reason"),
+            parked_now: add(&mut r, "parked_messages", "Messages parked now, by state, up to 200,000"),
+            waits: add(&mut r, "waiting", "1 while a handler takes nothing in, by reason"),
+            expired_unhandled: add(
+                &mut r,
+                "expired_unhandled",
+                "Messages that were past before they were handled",
+            ),
+            healed: add(&mut r, "healed", "Messages tried again because another build came"),
             conflicts: add(&mut r, "conflicts", "Turns run again because a document changed"),
             resets: add(&mut r, "consumer_resets", "Consumers set back to keep the order"),
             lag: add(&mut r, "lag_messages", "Messages in the streams not yet delivered"),
@@ -99,6 +137,13 @@ impl Metrics {
             published: add(&mut r, "published", "Messages published to JetStream"),
             published_again: add(&mut r, "published_again", "Messages the stream already had"),
             undelivered: add(&mut r, "undelivered", "Messages no stream took, set aside"),
+            undelivered_now: add(
+                &mut r,
+                "undelivered_messages",
+                "Messages set aside now that no stream took, up to 100,000",
+            ),
+            resent: add(&mut r, "resent", "Undelivered messages that have arrived after all"),
+            unheard: add(&mut r, "unheard_deaths", "Deaths told on a subject that no stream takes"),
             expired: add(&mut r, "expired", "Messages dropped because they had expired"),
             backlog: add(&mut r, "outbox_backlog", "Messages committed and not yet published"),
             oldest_unsent_seconds: Gauge::default(),
@@ -136,7 +181,11 @@ impl Metrics {
             turn_messages: self.turn_messages.get_or_create(&label).clone(),
             commit_seconds: self.commit_seconds.get_or_create(&label).clone(),
             handle_seconds: self.handle_seconds.get_or_create(&label).clone(),
+            expired: self.expired_unhandled.get_or_create(&label).clone(),
+            healed: self.healed.get_or_create(&label).clone(),
             parked: self.parked.clone(),
+            parked_now: self.parked_now.clone(),
+            waits: self.waits.clone(),
         }
     }
 

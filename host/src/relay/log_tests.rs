@@ -1,0 +1,176 @@
+use super::*;
+
+fn entry(seq: i64, subject: &str) -> Pending {
+    Pending {
+        seq,
+        id: format!("id-{seq}"),
+        subject: subject.to_owned(),
+        headers: String::new(),
+        payload: Bytes::new(),
+        committed_at: seq * 1_000,
+        expires_at: None,
+    }
+}
+
+fn sent(log: &mut WriterLog, now: Instant) -> Vec<i64> {
+    std::iter::from_fn(|| log.send(now).map(|entry| entry.seq)).collect()
+}
+
+fn doubtful(log: &mut WriterLog) -> Vec<i64> {
+    log.doubtful().into_iter().map(|entry| entry.seq).collect()
+}
+
+#[test]
+fn entries_leave_in_order_and_the_cursor_follows_without_gaps() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 10);
+    log.announce(vec![entry(1, "a"), entry(2, "b"), entry(3, "a")]);
+    assert_eq!(sent(&mut log, now), [1, 2, 3]);
+    log.stored(2);
+    assert_eq!(log.published(), 0);
+    log.stored(1);
+    assert_eq!(log.published(), 2);
+    log.stored(3);
+    assert_eq!((log.published(), log.backlog()), (3, 0));
+}
+
+#[test]
+fn a_broken_connection_sends_again_what_was_not_stored() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 10);
+    log.announce(vec![entry(1, "a"), entry(2, "a"), entry(3, "a")]);
+    sent(&mut log, now);
+    log.stored(2);
+    log.start_again();
+    assert_eq!(doubtful(&mut log), [1, 3]);
+    assert_eq!(sent(&mut log, now), [1, 3]);
+}
+
+#[test]
+fn a_refused_subject_holds_back_itself_alone_and_keeps_its_order() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 10);
+    log.announce(vec![entry(1, "a"), entry(2, "b"), entry(3, "a")]);
+    assert_eq!(sent(&mut log, now), [1, 2, 3]);
+    assert_eq!(log.refused(1, now), Some(Refused { refusals: 1 }));
+    log.stored(2);
+    assert_eq!(log.refused(3, now), Some(Refused { refusals: 1 }));
+    log.announce(vec![entry(4, "a"), entry(5, "b")]);
+    assert_eq!(sent(&mut log, now), [5]);
+    let later = now + Duration::from_secs(60);
+    assert_eq!(sent(&mut log, later), [1]);
+    assert_eq!(log.refused(1, later), Some(Refused { refusals: 2 }));
+    let later = later + Duration::from_secs(60);
+    assert_eq!(sent(&mut log, later), [1]);
+    log.stored(1);
+    assert_eq!(sent(&mut log, later), [3, 4]);
+    log.stored(5);
+    log.stored(3);
+    log.stored(4);
+    assert_eq!((log.published(), log.backlog()), (5, 0));
+}
+
+#[test]
+fn what_is_set_aside_lets_the_next_of_its_subject_try() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 10);
+    log.announce(vec![entry(1, "a"), entry(2, "a")]);
+    sent(&mut log, now);
+    log.refused(1, now);
+    log.refused(2, now);
+    log.set_aside(1, now);
+    assert_eq!(log.published(), 1);
+    assert_eq!(sent(&mut log, now), [2]);
+    log.set_aside(2, now);
+    assert_eq!((log.published(), log.backlog()), (2, 0));
+}
+
+#[test]
+fn what_does_not_fit_or_follow_is_read_from_the_table() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 4);
+    log.announce((1..=6).map(|seq| entry(seq, "a")).collect());
+    assert_eq!(sent(&mut log, now), [1, 2, 3, 4]);
+    assert_eq!(log.wants(), None);
+    (1..=4).for_each(|seq| log.stored(seq));
+    assert_eq!(log.wants(), Some((4, 4)));
+    log.announce(vec![entry(7, "a")]);
+    log.read(4, vec![entry(5, "a"), entry(6, "a"), entry(7, "a")]);
+    assert_eq!(sent(&mut log, now), [5, 6, 7]);
+    assert_eq!(log.wants(), None);
+}
+
+#[test]
+fn entries_of_an_earlier_process_are_in_doubt_until_resolved() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(2, 4, 10);
+    assert_eq!(log.wants(), Some((2, 10)));
+    log.read(2, vec![entry(3, "a"), entry(4, "a")]);
+    log.announce(vec![entry(5, "a")]);
+    assert_eq!(doubtful(&mut log), [3, 4]);
+    log.resolved(3, true);
+    log.resolved(4, false);
+    assert_eq!(doubtful(&mut log), [0; 0]);
+    assert_eq!(sent(&mut log, now), [4, 5]);
+}
+
+#[test]
+fn many_stuck_entries_leave_room_and_their_bodies_are_read_again() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 4);
+    let with_body = |seq, subject: &str| Pending { payload: "body".into(), ..entry(seq, subject) };
+    log.announce(vec![with_body(1, "a")]);
+    sent(&mut log, now);
+    log.refused(1, now);
+    // Far more than there is room for, all of the refused subject, and one of another.
+    let last = i64::try_from(LIGHT).expect("small") + 300;
+    log.goes_to(last + 1);
+    while let Some((after, limit)) = log.wants() {
+        let to = last.min(after + i64::try_from(limit).expect("small"));
+        log.read(after, (after + 1..=to).map(|seq| with_body(seq, "a")).collect());
+        if to == last {
+            log.read(last, vec![with_body(last + 1, "b")]);
+        }
+        let leaves = sent(&mut log, now);
+        assert!(leaves.is_empty() || leaves == [last + 1], "{leaves:?}");
+    }
+    log.stored(last + 1);
+    assert!(log.slots.iter().filter(|slot| slot.light).count() > 200);
+
+    // The subject goes through again: all leave, in order, with what they had.
+    let later = now + Duration::from_secs(60);
+    let mut left = Vec::new();
+    while left.len() < usize::try_from(last).expect("small") {
+        while let Some(pending) = log.send(later) {
+            assert_eq!(pending.payload, "body");
+            let seq = pending.seq;
+            left.push(seq);
+            log.stored(seq);
+        }
+        if let Some((after, limit)) = log.wants_bodies(later) {
+            let to = last.min(after + i64::try_from(limit).expect("small"));
+            log.fill((after + 1..=to).map(|seq| with_body(seq, "a")).collect());
+        }
+    }
+    assert_eq!(left, (1..=last).collect::<Vec<_>>());
+    assert_eq!((log.published(), log.backlog()), (last + 1, 0));
+}
+
+#[test]
+fn a_broken_connection_reads_the_bodies_of_the_stuck_again() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 4_096);
+    log.announce(vec![entry(1, "a")]);
+    sent(&mut log, now);
+    log.refused(1, now);
+    let last = i64::try_from(LIGHT).expect("small") + 10;
+    log.announce((2..=last).map(|seq| entry(seq, "a")).collect());
+    sent(&mut log, now);
+    log.start_again();
+    let mut left = sent(&mut log, now);
+    while let Some((after, _)) = log.wants_bodies(now) {
+        log.fill((after + 1..=last).map(|seq| entry(seq, "a")).collect());
+        left.extend(sent(&mut log, now));
+    }
+    assert_eq!(left, (1..=last).collect::<Vec<_>>());
+}

@@ -1,0 +1,41 @@
+//! What one handler consumes of one stream, and the durable consumer that stands for it.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+
+/// When JetStream delivers a message again that was not acknowledged.
+pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
+
+/// What is consumed, and how.
+#[derive(Debug, Clone)]
+pub struct Consumption {
+    pub handler: String,
+    pub stream: String,
+    pub filters: Vec<String>,
+    /// Messages have keys: their order is kept.
+    pub ordered: bool,
+    /// Messages in hand at most.
+    pub max_in_hand: i64,
+}
+
+impl Consumption {
+    pub(super) fn durable(&self) -> String {
+        format!("tribox-{}", self.handler)
+    }
+
+    pub(super) fn config(&self, deliver_policy: DeliverPolicy) -> pull::Config {
+        pull::Config {
+            durable_name: Some(self.durable()),
+            description: Some(format!("tribox: handler {}", self.handler)),
+            deliver_policy,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            // Attempts are counted in Postgres; JetStream never gives up.
+            max_deliver: -1,
+            filter_subjects: self.filters.clone(),
+            max_ack_pending: self.max_in_hand,
+            ..pull::Config::default()
+        }
+    }
+}
