@@ -139,7 +139,10 @@ async fn too_many_parked_messages_close_the_intake_of_their_handler() -> Result<
     assert!(host.log().contains("60 messages are parked"), "it says so");
     // What is parked is tried again all the while, so that it ends by itself.
     let ready = "INSERT INTO tribox.documents (collection, key, body)
-                 VALUES ('chaos', 'gate', '{\"ready\": true}')";
+                 VALUES ('chaos', 'gate', '{\"ready\": true}')
+                 ON CONFLICT (collection, key) DO UPDATE
+                    SET body = excluded.body, version = tribox.documents.version + 1,
+                        deleted_at = NULL";
     sqlx::query(ready).execute(&stack.pool).await?;
     stack.until(CHAOS_HANDLED, 200).await?;
     stack.until(PARKED, 0).await?;
@@ -164,9 +167,8 @@ async fn too_many_unpublished_messages_close_the_intake_of_their_handler() -> Re
     stack.broker.jetstream.update_stream(&config).await?;
     stack.broker.create_stream("BOOKS", &["accounts.events.*.*"]).await?;
     let host = stack.serve().await?;
-    let count = |n: u32| {
-        (format!("c-{n}"), "chaos.k.do".to_owned(), json!({"do": "count"}).to_string())
-    };
+    let count =
+        |n: u32| (format!("c-{n}"), "chaos.k.do".to_owned(), json!({"do": "count"}).to_string());
     stack.broker.publish_all((0..200).map(count)).await?;
     waits(&host, "outbox", 1.0).await?;
     accounts_go_on(&stack, "a").await?;

@@ -24,7 +24,7 @@ async fn the_rows_of_a_message_are_one_transaction() -> Result<()> {
     stack.broker.publish_as("d-1", "accounts.7.debit", r#"{"amount": 5}"#).await?;
     stack.handled(1).await?;
     let rows = "SELECT (SELECT count(*) FROM tribox.documents)
-                     + (SELECT count(*) FROM tribox.outbox WHERE id NOT LIKE 'dead-%')
+                     + (SELECT count(*) FROM tribox.outbox)
                      + (SELECT count(*) FROM tribox.scheduled)";
     assert_eq!(stack.number(rows).await?, 1 + 2 + 1);
     let transactions = "SELECT count(DISTINCT x) FROM (
@@ -48,7 +48,7 @@ async fn a_message_that_fails_leaves_nothing() -> Result<()> {
     }
     stack.handled(6).await?;
     let left = "SELECT (SELECT count(*) FROM tribox.documents WHERE body IS NOT NULL)
-                     + (SELECT count(*) FROM tribox.outbox)
+                     + (SELECT count(*) FROM tribox.outbox WHERE id NOT LIKE 'dead-%')
                      + (SELECT count(*) FROM tribox.scheduled)";
     assert_eq!(stack.number(left).await?, 0);
     let dead: Vec<(String, String)> =

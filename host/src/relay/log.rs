@@ -55,7 +55,13 @@ struct Blocked {
     refusals: u32,
     until: Instant,
     probing: bool,
+    /// Until then its entries leave one at a time: where a stream refuses and takes in turn (it is
+    /// full, and somebody takes from it), those in flight together would change places.
+    careful_until: Instant,
 }
+
+/// How long after a refusal the entries of a subject leave one at a time.
+const CARE: Duration = Duration::from_secs(2);
 
 impl Blocked {
     fn front(&self) -> Option<i64> {
@@ -225,20 +231,23 @@ impl WriterLog {
     /// The next entry to send, which is in flight from now on. None as well where its body is to be
     /// read again first.
     pub fn send(&mut self, now: Instant) -> Option<&Pending> {
-        if let Some(seq) = self.probe(now) {
-            let at = self.index(seq)?;
-            self.turn(at, State::InFlight);
-            return Some(&self.slots[at].entry);
-        }
+        let next = self.probe(now).or_else(|| self.next_unblocked()).or_else(|| self.probe(now))?;
+        let at = self.index(next)?;
+        self.turn(at, State::InFlight);
+        Some(&self.slots[at].entry)
+    }
+
+    /// The next entry of a subject that is not blocked; those that are line up behind it.
+    fn next_unblocked(&mut self) -> Option<i64> {
         while let Some(seq) = self.again.front().copied() {
             let at = self.index(seq);
             if at.is_some_and(|at| self.slots[at].light) {
                 return None;
             }
             self.again.pop_front();
-            let Some(at) = at else { continue };
-            self.turn(at, State::InFlight);
-            return Some(&self.slots[at].entry);
+            if at.is_some() {
+                return Some(seq);
+            }
         }
         while self.next < self.slots.len() {
             let at = self.next;
@@ -254,8 +263,7 @@ impl WriterLog {
                     return None;
                 }
                 self.next += 1;
-                self.turn(at, State::InFlight);
-                return Some(&self.slots[at].entry);
+                return Some(slot.entry.seq);
             }
             self.next += 1;
         }
@@ -290,13 +298,19 @@ impl WriterLog {
         }
     }
 
-    /// An entry was stored: its subject goes through.
-    pub fn stored(&mut self, seq: i64) {
+    /// An entry was stored: its subject goes through, one entry at a time for a while.
+    pub fn stored(&mut self, seq: i64, now: Instant) {
         if let Some(at) = self.index(seq)
-            && let Some(mut blocked) = self.blocked.remove(&self.slots[at].entry.subject)
+            && let Some(blocked) = self.blocked.get_mut(&self.slots[at].entry.subject)
         {
             blocked.queue.retain(|waiting| *waiting != seq);
-            self.again.extend(blocked.queue);
+            if now < blocked.careful_until {
+                blocked.probing = false;
+                blocked.refusals = 0;
+                blocked.until = now;
+            } else if let Some(blocked) = self.blocked.remove(&self.slots[at].entry.subject) {
+                self.again.extend(blocked.queue);
+            }
         }
         self.done(seq);
     }
@@ -324,7 +338,9 @@ impl WriterLog {
             refusals: 0,
             until: now,
             probing: true,
+            careful_until: now,
         });
+        blocked.careful_until = now + CARE;
         let place = blocked.queue.partition_point(|waiting| *waiting < seq);
         if blocked.queue.get(place) != Some(&seq) {
             blocked.queue.insert(place, seq);
@@ -340,7 +356,7 @@ impl WriterLog {
     }
 
     /// The connection broke: everything that is not done is sent again, from the first on.
-    pub fn start_again(&mut self) {
+    pub fn start_again(&mut self, now: Instant) {
         for at in 0..self.slots.len() {
             let slot = &mut self.slots[at];
             slot.doubtful |= slot.state == State::InFlight;
@@ -351,7 +367,14 @@ impl WriterLog {
         }
         self.next = 0;
         self.again.clear();
-        self.blocked.clear();
+        // Subjects that were refused lately begin with one entry.
+        self.blocked.retain(|_, blocked| {
+            blocked.queue.clear();
+            blocked.probing = false;
+            blocked.until = now;
+            blocked.careful_until = now + CARE;
+            true
+        });
     }
 
     /// Entries to send that may have been sent before: the stream may have forgotten their ids.

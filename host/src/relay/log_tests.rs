@@ -26,11 +26,11 @@ fn entries_leave_in_order_and_the_cursor_follows_without_gaps() {
     let mut log = WriterLog::new(0, 0, 10);
     log.announce(vec![entry(1, "a"), entry(2, "b"), entry(3, "a")]);
     assert_eq!(sent(&mut log, now), [1, 2, 3]);
-    log.stored(2);
+    log.stored(2, now);
     assert_eq!(log.published(), 0);
-    log.stored(1);
+    log.stored(1, now);
     assert_eq!(log.published(), 2);
-    log.stored(3);
+    log.stored(3, now);
     assert_eq!((log.published(), log.backlog()), (3, 0));
 }
 
@@ -40,8 +40,8 @@ fn a_broken_connection_sends_again_what_was_not_stored() {
     let mut log = WriterLog::new(0, 0, 10);
     log.announce(vec![entry(1, "a"), entry(2, "a"), entry(3, "a")]);
     sent(&mut log, now);
-    log.stored(2);
-    log.start_again();
+    log.stored(2, now);
+    log.start_again(now);
     assert_eq!(doubtful(&mut log), [1, 3]);
     assert_eq!(sent(&mut log, now), [1, 3]);
 }
@@ -53,7 +53,7 @@ fn a_refused_subject_holds_back_itself_alone_and_keeps_its_order() {
     log.announce(vec![entry(1, "a"), entry(2, "b"), entry(3, "a")]);
     assert_eq!(sent(&mut log, now), [1, 2, 3]);
     assert_eq!(log.refused(1, now), Some(Refused { refusals: 1 }));
-    log.stored(2);
+    log.stored(2, now);
     assert_eq!(log.refused(3, now), Some(Refused { refusals: 1 }));
     log.announce(vec![entry(4, "a"), entry(5, "b")]);
     assert_eq!(sent(&mut log, now), [5]);
@@ -62,11 +62,11 @@ fn a_refused_subject_holds_back_itself_alone_and_keeps_its_order() {
     assert_eq!(log.refused(1, later), Some(Refused { refusals: 2 }));
     let later = later + Duration::from_secs(60);
     assert_eq!(sent(&mut log, later), [1]);
-    log.stored(1);
+    log.stored(1, later);
+    log.stored(5, later);
     assert_eq!(sent(&mut log, later), [3, 4]);
-    log.stored(5);
-    log.stored(3);
-    log.stored(4);
+    log.stored(3, later);
+    log.stored(4, later);
     assert_eq!((log.published(), log.backlog()), (5, 0));
 }
 
@@ -92,7 +92,7 @@ fn what_does_not_fit_or_follow_is_read_from_the_table() {
     log.announce((1..=6).map(|seq| entry(seq, "a")).collect());
     assert_eq!(sent(&mut log, now), [1, 2, 3, 4]);
     assert_eq!(log.wants(), None);
-    (1..=4).for_each(|seq| log.stored(seq));
+    (1..=4).for_each(|seq| log.stored(seq, now));
     assert_eq!(log.wants(), Some((4, 4)));
     log.announce(vec![entry(7, "a")]);
     log.read(4, vec![entry(5, "a"), entry(6, "a"), entry(7, "a")]);
@@ -134,7 +134,7 @@ fn many_stuck_entries_leave_room_and_their_bodies_are_read_again() {
         let leaves = sent(&mut log, now);
         assert!(leaves.is_empty() || leaves == [last + 1], "{leaves:?}");
     }
-    log.stored(last + 1);
+    log.stored(last + 1, now);
     assert!(log.slots.iter().filter(|slot| slot.light).count() > 200);
 
     // The subject goes through again: all leave, in order, with what they had.
@@ -145,7 +145,7 @@ fn many_stuck_entries_leave_room_and_their_bodies_are_read_again() {
             assert_eq!(pending.payload, "body");
             let seq = pending.seq;
             left.push(seq);
-            log.stored(seq);
+            log.stored(seq, later);
         }
         if let Some((after, limit)) = log.wants_bodies(later) {
             let to = last.min(after + i64::try_from(limit).expect("small"));
@@ -166,11 +166,59 @@ fn a_broken_connection_reads_the_bodies_of_the_stuck_again() {
     let last = i64::try_from(LIGHT).expect("small") + 10;
     log.announce((2..=last).map(|seq| entry(seq, "a")).collect());
     sent(&mut log, now);
-    log.start_again();
-    let mut left = sent(&mut log, now);
-    while let Some((after, _)) = log.wants_bodies(now) {
-        log.fill((after + 1..=last).map(|seq| entry(seq, "a")).collect());
-        left.extend(sent(&mut log, now));
+    log.start_again(now);
+    let later = now + Duration::from_secs(60);
+    let mut left = Vec::new();
+    while log.backlog() > 0 {
+        for seq in sent(&mut log, later) {
+            left.push(seq);
+            log.stored(seq, later);
+        }
+        if let Some((after, _)) = log.wants_bodies(later) {
+            log.fill((after + 1..=last).map(|seq| entry(seq, "a")).collect());
+        }
     }
     assert_eq!(left, (1..=last).collect::<Vec<_>>());
+}
+
+/// A stream that is full and is taken from takes every other entry, say.
+#[test]
+fn a_stream_that_refuses_and_takes_in_turn_keeps_the_order() {
+    let mut now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 100);
+    log.announce((1..=3).map(|seq| entry(seq, "a")).collect());
+    assert_eq!(sent(&mut log, now), [1, 2, 3]);
+    (1..=3).for_each(|seq| drop(log.refused(seq, now)));
+    log.announce((4..=20).map(|seq| entry(seq, "a")).collect());
+    let mut stored = Vec::new();
+    let mut takes = false;
+    while stored.len() < 20 {
+        now += Duration::from_millis(300);
+        let leaves = sent(&mut log, now);
+        assert!(leaves.len() <= 1, "{leaves:?}");
+        for seq in leaves {
+            takes = !takes;
+            if takes {
+                log.stored(seq, now);
+                stored.push(seq);
+            } else {
+                log.refused(seq, now);
+            }
+        }
+    }
+    assert_eq!(stored, (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_subject_that_was_refused_begins_with_one_entry_after_a_broken_connection() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 100);
+    log.announce((1..=3).map(|seq| entry(seq, "a")).collect());
+    sent(&mut log, now);
+    log.refused(1, now);
+    log.start_again(now);
+    log.announce(vec![entry(4, "b")]);
+    let mut leaves = sent(&mut log, now);
+    leaves.sort_unstable();
+    assert_eq!(leaves, [1, 4]);
 }

@@ -187,7 +187,8 @@ impl RelayTask {
             Event::Down { why, .. } => {
                 self.connection = None;
                 self.tokens.clear();
-                self.logs.values_mut().for_each(|relayed| relayed.log.start_again());
+                let now = Instant::now();
+                self.logs.values_mut().for_each(|relayed| relayed.log.start_again(now));
                 self.health.away("publishing", &why);
             }
             Event::Stored { token, duplicate } => {
@@ -195,7 +196,7 @@ impl RelayTask {
                 self.metrics.published.inc();
                 self.metrics.published_again.inc_by(u64::from(duplicate));
                 if let Some(relayed) = self.logs.get_mut(&writer) {
-                    relayed.log.stored(seq);
+                    relayed.log.stored(seq, Instant::now());
                     relayed.note();
                 }
             }
