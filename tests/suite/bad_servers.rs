@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use tribox::servers::NatsOptions;
 use tribox_tests::{
     FaultProxy, Host, Stack, StackOptions, chaos, fakes, programs, tables, wait_until,
@@ -224,6 +225,38 @@ async fn a_postgres_that_goes_and_comes_back_costs_nothing() -> Result<()> {
     }
     assert_eq!(said(&host, "postgres cannot be used"), outages, "a line per outage");
     assert_eq!(said(&host, "postgres can be used again"), outages);
+    host.stop().await
+}
+
+/// As a standby that was promoted too late, or a disk that is nearly full.
+#[tokio::test]
+async fn a_postgres_that_is_read_only_for_a_while_costs_nothing() -> Result<()> {
+    let options = StackOptions { own_postgres: true, ..Default::default() };
+    let mut stack = Stack::with("read-only", options).await?;
+    chaos::prepare(&stack).await?;
+    let host = stack.serve().await?;
+    count(&stack, 0, ROUNDS / 2).await?;
+    the_count_is_right(&stack, ROUNDS / 2).await?;
+    let read_only = async |on: &str| -> Result<()> {
+        let set = format!("ALTER SYSTEM SET default_transaction_read_only = {on}");
+        let mut connection = stack.pool.acquire().await?;
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *connection).await?;
+        sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut *connection).await?;
+        Ok(())
+    };
+    read_only("on").await?;
+    wait_until("the setting holds", async || {
+        let shown = sqlx::query_scalar("SHOW default_transaction_read_only");
+        let shown: String = shown.fetch_one(&stack.pool).await.map_err(|e| e.to_string())?;
+        if shown == "on" { Ok(()) } else { Err(shown) }
+    })
+    .await?;
+    count(&stack, ROUNDS / 2 * KEYS, ROUNDS / 2).await?;
+    waits_for(&host, "read-only").await?;
+    read_only("off").await?;
+    the_count_is_right(&stack, ROUNDS).await?;
+    ready_again(&host).await?;
+    assert_eq!(stack.number("SELECT count(*) FROM tribox.parked").await?, 0, "no message's fault");
     host.stop().await
 }
 

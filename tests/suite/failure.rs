@@ -8,7 +8,7 @@ use anyhow::Result;
 use async_nats::HeaderMap;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tribox_tests::chaos::{self, EVENTS, ORDERS};
+use tribox_tests::chaos::{self, ORDERS};
 use tribox_tests::{Host, Stack, programs};
 
 const PARKED: &str = "SELECT count(*) FROM tribox.parked";

@@ -88,7 +88,10 @@ pub async fn heal(
     component: i32,
 ) -> Result<(), StoreAway> {
     let mut healed = 0;
-    while settings.heal {
+    if !settings.heal {
+        return Ok(());
+    }
+    loop {
         let some = shared.store.heal(handler, component, HEALED).await?;
         healed += some;
         if some < HEALED {
