@@ -9,6 +9,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tribox::model::{Document, Documents, Header, Message, Unreadable};
 use tribox::sandbox::{Guest, Sandbox, SandboxConfig};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The same document under every key.
 struct One(String);
 

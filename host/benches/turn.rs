@@ -20,6 +20,9 @@ use tribox::model::{
 };
 use tribox::telemetry::{Health, Metrics};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const TURN: usize = 512;
 const KEYS: u64 = 1_000;
 

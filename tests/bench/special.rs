@@ -43,13 +43,13 @@ fn drop_in_copies(stack: &Stack, count: usize) -> Result<()> {
 
 /// Copies of `load` work off a full stream, each with an equal share.
 async fn load(handlers: usize, outgoing: usize, messages: usize) -> Result<Throughput> {
-    let mut stack = with_streams("load", &["*.*.do"], &["load.events.*.*"]).await?;
+    let mut stack = with_streams("load", &["load.*.*.do"], &["loaded.*.*"]).await?;
     drop_in_copies(&stack, handlers)?;
     let pad = "x".repeat(USUAL.padding);
     let keys = (USUAL.keys / handlers).max(1);
     let commands = (0..messages).map(|n| {
         let (handler, key) = (n % handlers, n / handlers % keys);
-        let subject = format!("{}.{handler}-{key}.do", copy(handler));
+        let subject = format!("load.{}.{handler}-{key}.do", copy(handler));
         (format!("command-{n}"), subject, format!("{{\"pad\":\"{pad}\"}}").into_bytes())
     });
     servers::publish(&stack.broker, commands).await?;
@@ -129,7 +129,7 @@ pub async fn handlers(counts: &[usize]) -> Result<Table> {
 
 /// Seconds until ready, with an empty cache of compiled components and with a full one.
 pub async fn startup(handlers: usize) -> Result<Table> {
-    let mut stack = with_streams("startup", &["*.*.do"], &["load.events.*.*"]).await?;
+    let mut stack = with_streams("startup", &["load.*.*.do"], &["loaded.*.*"]).await?;
     drop_in_copies(&stack, handlers)?;
     stack.config.set("plugins.watch", false);
     stack.config.set("log.filter", "warn");

@@ -1,8 +1,8 @@
 //! Counts by key and sends as many messages as it is set to: what the benchmark's sweeps run, also
 //! many times under different names.
 //!
-//! `load-copy-number-00.<key>.do` with any JSON object; document `load/<key>` and messages
-//! `load.events.<key>.<n>` hold its field `pad`. Setting `outgoing` is the number of messages.
+//! `load.<name>.<key>.do` with any JSON object; document `load/<key>` and messages
+//! `loaded.<key>.<n>` hold its field `pad`. Setting `outgoing` is the number of messages.
 
 use std::hint::black_box;
 
@@ -40,11 +40,11 @@ impl Handler for Load {
     fn describe() -> Description {
         // Not known to the compiler, so that it stands in the component in one place and whole.
         let name = black_box(NAME);
-        let subject = format!("{name}.*.do");
+        let subject = format!("load.{name}.*.do");
         Description::new(name, env!("CARGO_PKG_VERSION"))
-            .subscribe(Subscription::to(&subject).key_from_subject(1).read_ahead(COLLECTION))
+            .subscribe(Subscription::to(&subject).key_from_subject(2).read_ahead(COLLECTION))
             .collection(COLLECTION)
-            .publish("load.events.*.*")
+            .publish("loaded.*.*")
     }
 
     fn handle(message: Message) -> Result<Effects, Failure> {
@@ -57,7 +57,7 @@ impl Handler for Load {
         let outgoing: u32 = settings::get_or("outgoing", 1)?;
         let counted = Counted { key, count: counter.count, pad: &counter.pad };
         for n in 0..outgoing {
-            effects.send(format!("load.events.{key}.{n}"), &counted)?;
+            effects.send(format!("loaded.{key}.{n}"), &counted)?;
         }
         effects.put(COLLECTION, key, &counter)?;
         Ok(effects)
@@ -76,12 +76,12 @@ mod tests {
     #[test]
     fn one_message_goes_out_where_nothing_is_set() -> Result<(), Failure> {
         let mut host = TestHost::<Load>::new();
-        let command = message("load-copy-number-00.7.do").json(&json!({"pad": "x"}));
+        let command = message("load.load-copy-number-00.7.do").json(&json!({"pad": "x"}));
         assert_effects(
             &host.handle(command)?,
             r#"
             put load/7 {"count":1,"pad":"x"}
-            send load.events.7.0 {"count":1,"key":"7","pad":"x"}
+            send loaded.7.0 {"count":1,"key":"7","pad":"x"}
             "#,
         );
         Ok(())
