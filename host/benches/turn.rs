@@ -15,9 +15,10 @@ use tribox::lane::ports::{
 };
 use tribox::lane::{Lane, Memory, Options, Policy};
 use tribox::model::{
-    Call, Delivery, Description, Document, Documents, Effects, KeySource, Message, Mutation,
-    Outgoing, Subscription, Unreadable, Verdict,
+    Call, Delivery, Description, Document, Documents, Effects, InboxKey, KeySource, Message,
+    Mutation, Outgoing, Subscription, Unreadable, Verdict,
 };
+use tribox::node::SystemClock;
 use tribox::telemetry::{Health, Metrics};
 
 #[global_allocator]
@@ -108,10 +109,18 @@ impl Store for InMemory {
     async fn parked_messages(
         &self,
         _: &str,
-        _: &DueParked,
+        _: &[DueParked],
         _: i64,
     ) -> Result<Vec<ParkedMessage>, StoreAway> {
         Ok(Vec::new())
+    }
+
+    async fn note_in_hand(&self, _: &[InboxKey]) -> Result<(), StoreAway> {
+        Ok(())
+    }
+
+    async fn forget_suspects(&self, _: &[InboxKey]) -> Result<(), StoreAway> {
+        Ok(())
     }
 }
 
@@ -138,8 +147,6 @@ impl Outlet for Dropped {
     fn transient(&self, _: Vec<Entry>) {}
 
     fn scheduled(&self) {}
-
-    async fn room(&self) {}
 }
 
 fn description() -> Description {
@@ -184,15 +191,24 @@ async fn turns(count: u64) -> Duration {
     let source = Arc::new(Source::new("S".to_owned(), 0, 0, true));
     let (sender, deliveries) = mpsc::channel(TURN);
     let (_due, due) = mpsc::channel(1);
-    let policy = Policy::default();
     let lane = Lane {
         index: 0,
         handler: loaded,
-        options: Options { turn: TURN, turn_bytes: 8 << 20, cache: 16 << 20, policy },
+        options: Options {
+            turn: TURN,
+            turn_bytes: 8 << 20,
+            cache: 16 << 20,
+            policy: Policy::default(),
+            backlog: i64::MAX,
+            announce: None,
+        },
         log: Log { writer: 1, last: 0, published: Arc::new(AtomicI64::new(0)) },
         store: Arc::new(InMemory::default()),
         settle: Arc::new(Acknowledged(AtomicU64::new(0))),
         outlet: Arc::new(Dropped),
+        clock: Arc::new(SystemClock),
+        gate: Arc::default(),
+        caution: Arc::default(),
         deliveries,
         due,
         health: Arc::new(Health::default()),

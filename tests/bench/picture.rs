@@ -70,10 +70,8 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> String 
         );
         for (at, value) in points {
             let (cx, cy) = (x(*at), y(*value));
-            let _ = writeln!(
-                svg,
-                "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\" fill=\"{colour}\"/>"
-            );
+            let _ =
+                writeln!(svg, "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\" fill=\"{colour}\"/>");
         }
         let legend = top + 18.0 * n as f64;
         let from = WIDTH - RIGHT + 15.0;

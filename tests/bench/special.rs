@@ -62,8 +62,8 @@ async fn load(handlers: usize, outgoing: usize, messages: usize) -> Result<Throu
     let sends = u64::try_from(outgoing)?;
     let broker = stack.broker.clone();
     let handled = async || {
-        if sends > 0 {
-            return Ok(broker.count(EVENTS).await? / sends);
+        if let Some(handled) = broker.count(EVENTS).await?.checked_div(sends) {
+            return Ok(handled);
         }
         // Nothing is sent: what is acknowledged was handled. Until the consumer is there, nothing is.
         let info = broker.consumer(COMMANDS, &format!("tribox-{}", copy(0))).await;
@@ -94,12 +94,7 @@ async fn load(handlers: usize, outgoing: usize, messages: usize) -> Result<Throu
 async fn used(stack: &Stack, program: &Program) -> Result<[f64; 4]> {
     let postgres = stack.postgres.as_ref().and_then(|p| p.pid()).context("no Postgres")?;
     let nats = stack.nats.pid().context("no nats-server")?;
-    Ok([
-        usage(postgres)?.cpu,
-        usage(nats)?.cpu,
-        usage(program.id())?.cpu,
-        wal_bytes(stack).await?,
-    ])
+    Ok([usage(postgres)?.cpu, usage(nats)?.cpu, usage(program.id())?.cpu, wal_bytes(stack).await?])
 }
 
 pub async fn outgoing(counts: &[usize]) -> Result<Table> {
@@ -148,7 +143,9 @@ pub async fn startup(handlers: usize) -> Result<Table> {
         host.terminate()?;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    let note = format!("Seconds from the start of the program until it is ready, with {handlers} plugins.");
+    let note = format!(
+        "Seconds from the start of the program until it is ready, with {handlers} plugins."
+    );
     Ok(Table { title: "Start-up.", note, head: vec!["", "seconds"], rows })
 }
 
@@ -298,7 +295,8 @@ pub async fn memory(minutes: i64) -> Result<Table> {
     ]];
     Ok(Table {
         title: "Memory at half load.",
-        note: "The slope is a line fitted to a sample a second, without the first fifth.".to_owned(),
+        note: "The slope is a line fitted to a sample a second, without the first fifth."
+            .to_owned(),
         head: vec!["rate", "minutes", "after a fifth", "at the end", "slope, an hour"],
         rows,
     })

@@ -174,9 +174,10 @@ impl Run<'_> {
         if left == 0 && self.stored == self.options.count && self.handled_at.is_none() {
             self.handled_at = Some(Instant::now());
         }
-        let slow = self.options.rate.map_or(Duration::ZERO, |rate| {
-            Duration::from_secs_f64((2.0 / rate).min(3_600.0))
-        });
+        let slow = self
+            .options
+            .rate
+            .map_or(Duration::ZERO, |rate| Duration::from_secs_f64((2.0 / rate).min(3_600.0)));
         if self.handled_at.is_none() && self.moved.elapsed() > PATIENCE + slow {
             let handler = &self.options.handler;
             return Err(format!(
@@ -207,6 +208,8 @@ fn bar(options: &Options) -> ProgressBar {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     let style = "{bar:30} {pos}/{len} handled, {per_sec}, {msg}";
-    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
     bar
 }

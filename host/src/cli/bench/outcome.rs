@@ -12,12 +12,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn new(
-        messages: u64,
-        seconds: f64,
-        took: Vec<Duration>,
-        asked: bool,
-    ) -> Outcome {
+    pub(super) fn new(messages: u64, seconds: f64, took: Vec<Duration>, asked: bool) -> Outcome {
         let mut latency: Vec<f64> = took.iter().map(|t| t.as_secs_f64() * 1_000.0).collect();
         latency.sort_by(f64::total_cmp);
         Outcome { messages, seconds, latency: asked.then_some(latency) }
