@@ -1,7 +1,7 @@
 # Each target has one line of help: `make` shows them.
 
 # The guests that tests and the demo load, built as components.
-GUESTS := accounts orders items bookings baskets chaos chaos-mended keys bare
+GUESTS := accounts orders items bookings baskets chaos chaos-mended keys bare load
 GUEST_PACKAGES := $(addprefix -p ,$(GUESTS))
 COMPONENT_TARGET := wasm32-wasip2
 
@@ -19,6 +19,7 @@ setup: ## Install what is missing: the wasm target, Postgres, nats-server, a Pyt
 	@sh scripts/setup.sh
 
 guests: setup ## Build the example handlers as components
+	CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 CARGO_PROFILE_RELEASE_PANIC=abort \
 	cargo build --quiet --release --target $(COMPONENT_TARGET) $(GUEST_PACKAGES)
 
 host: setup ## Build tribox itself
@@ -31,9 +32,10 @@ test: guests host ## Run all tests, against real servers that they start themsel
 	cargo test -p tribox -p tribox-tests
 	cargo test $(GUEST_PACKAGES) -p tribox-guest
 
-bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run)
-	cargo build --release -p tribox -p tribox-tests
-	TRIBOX_BIN=$(CURDIR)/target/release/tribox target/release/bench $(if $(QUICK),--quick)
+bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run; SWEEPS=1: one thing varied)
+	cargo build --release -p tribox -p tribox-tests --bin tribox --bin bench
+	TRIBOX_BIN=$(CURDIR)/target/release/tribox target/release/bench \
+		$(if $(QUICK),--quick) $(if $(SWEEPS),--sweeps $(filter-out 1,$(SWEEPS)))
 
 lint: setup ## Check formatting, clippy with warnings as errors, and cargo deny where it is installed
 	cargo fmt --all --check

@@ -2,23 +2,33 @@
 //! without wasm, and by the servers alone, side by side in one run. A figure counts only if the run
 //! was verified.
 
+mod compare;
 mod floor;
 mod limit;
+mod machine;
 mod measure;
 mod naive;
+mod page;
+mod picture;
 mod report;
 mod run;
+mod servers;
+mod special;
+mod sweeps;
 mod work;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
-use crate::measure::median;
-use crate::report::Row;
+/// As in tribox: no variant is to have the better one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Who does the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Variant {
     Naive,
     Floor,
@@ -52,16 +62,31 @@ impl Variant {
 }
 
 /// The size of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shape {
     pub messages: usize,
     pub keys: usize,
     pub lanes: usize,
     pub turn: usize,
+    /// Messages that `naive` handles at a time; connections of `limit`.
     pub tasks: usize,
+    /// Messages of a commit of `limit`.
+    pub batch: usize,
+    /// Bytes of a command's padding; documents and events follow from it.
+    pub padding: usize,
 }
 
-const USUAL: Shape = Shape { messages: 100_000, keys: 10_000, lanes: 2, turn: 512, tasks: 32 };
+const USUAL: Shape = Shape {
+    messages: 100_000,
+    keys: 10_000,
+    lanes: 2,
+    turn: 512,
+    tasks: 1,
+    batch: 1_024,
+    padding: 150,
+};
+
+const USAGE: &str = "usage: bench [--quick] | bench --sweeps [NAME...] | bench --only VARIANT";
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -79,58 +104,22 @@ async fn bench() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["variant", name, database, nats, lanes, turn, tasks] => {
-            let (lanes, turn) = (lanes.parse()?, turn.parse()?);
+        ["variant", name, database, nats, shape] => {
+            let shape: Shape = serde_json::from_str(shape)?;
             match *name {
-                "naive" => naive::run(database, nats, tasks.parse()?).await,
-                "floor" => floor::run(database, nats, lanes, turn).await,
-                "limit" => limit::run(database, nats, lanes, 1_024).await,
+                "naive" => naive::run(database, nats, shape.tasks).await,
+                "floor" => floor::run(database, nats, shape.lanes, shape.turn).await,
+                "limit" => limit::run(database, nats, shape.tasks, shape.batch).await,
                 other => bail!("no variant '{other}'"),
             }
         }
-        [] => compare(3, 100_000).await,
-        ["--quick"] => compare(1, 40_000).await,
-        _ => bail!("usage: bench [--quick]"),
-    }
-}
-
-/// Measures all variants in turn, several times, so that a machine whose speed drifts is fair.
-async fn compare(runs: usize, messages: usize) -> Result<()> {
-    let mut rows: Vec<Row> = Variant::ALL.map(Row::new).into();
-    for round in 1..=runs {
-        for row in &mut rows {
-            for tasks in tasks(row.variant) {
-                // One at a time is a quarter as fast: a quarter of the work tells as much.
-                let messages = if row.variant == Variant::Naive { messages / 4 } else { messages };
-                let shape = Shape { messages, tasks: *tasks, ..USUAL };
-                let measured = run::throughput(row.variant, &shape).await?;
-                let name = row.variant.name();
-                println!("{round}/{runs} {name} ({tasks}): {:.0}/s", measured.messages_per_s);
-                row.throughput.push((*tasks, measured));
-            }
+        [] => compare::all(&compare::FULL).await,
+        ["--quick"] => compare::all(&compare::QUICK).await,
+        ["--only", name] => {
+            let found = Variant::ALL.into_iter().find(|variant| variant.name() == *name);
+            compare::only(found.with_context(|| format!("no variant '{name}'"))?).await
         }
-    }
-    for row in &mut rows {
-        let shape = Shape { messages: 1_000, ..USUAL };
-        row.latency.push((100.0, run::latency(row.variant, &shape, 100.0).await?));
-        println!("{} at 100/s: p50 {:.2} ms", row.variant.name(), row.latency[0].1.p50);
-        if runs > 1 {
-            let shape = Shape { messages: 10_000, ..USUAL };
-            row.latency.push((1_000.0, run::latency(row.variant, &shape, 1_000.0).await?));
-            let speeds: Vec<f64> = row.throughput.iter().map(|(_, t)| t.messages_per_s).collect();
-            let half = median(&speeds) / 2.0;
-            let shape = Shape { messages: (half * 10.0) as usize, ..USUAL };
-            row.latency.push((half, run::latency(row.variant, &shape, half).await?));
-        }
-    }
-    report::print(&rows);
-    report::write(&rows)
-}
-
-/// How many messages a hand-written service handles at a time is tried out; the others know.
-fn tasks(variant: Variant) -> &'static [usize] {
-    match variant {
-        Variant::Naive => &[1, 8, 32],
-        _ => &[0],
+        ["--sweeps", names @ ..] => sweeps::all(names).await,
+        _ => bail!(USAGE),
     }
 }

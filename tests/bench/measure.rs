@@ -56,6 +56,17 @@ fn read(pid: u32) -> Option<(u32, Usage)> {
     Some((fields.get(1)?.parse().ok()?, Usage { cpu, resident }))
 }
 
+/// The most resident bytes that a process ever had.
+///
+/// # Errors
+/// The process is gone, or there is no /proc.
+pub fn peak(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("no process")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    Ok(kilobytes.context("no peak of memory")? * 1_024.0)
+}
+
 /// The value below which `share` of the sorted values lie; 0 where there are none.
 pub fn percentile(sorted: &[f64], share: f64) -> f64 {
     let at = (sorted.len() as f64 * share).ceil() as usize;

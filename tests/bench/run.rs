@@ -1,18 +1,19 @@
 //! One run of one variant: fresh servers, a full stream, and the time until the last event stands in
 //! its stream; or messages at a steady rate, and how long each takes. Every run is verified.
 
-use std::collections::HashMap;
-use std::process::{Child, Command, Stdio};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use async_nats::HeaderMap;
 use futures_util::StreamExt;
 use sqlx::Row;
-use tribox_tests::{Broker, Host, Stack, StackOptions, wait_within};
+use tribox_tests::Stack;
 
 use crate::measure::{Usage, percentile, usage};
-use crate::work::{COMMANDS, EVENTS, Event, command};
+use crate::servers::{self, PATIENCE, reached, wal_bytes};
+use crate::work::{EVENTS, Event, command};
 use crate::{Shape, Variant};
 
 /// What a throughput run came to.
@@ -23,8 +24,21 @@ pub struct Throughput {
     pub postgres_us: f64,
     pub nats_us: f64,
     pub program_us: f64,
+    /// Bytes of write-ahead log per message.
+    pub wal: f64,
     /// Resident bytes of the program at the end.
     pub memory: f64,
+}
+
+impl fmt::Display for Throughput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Throughput { messages_per_s, postgres_us, nats_us, program_us, .. } = self;
+        write!(
+            f,
+            "{messages_per_s:.0}/s, CPU µs a message: Postgres {postgres_us:.1}, NATS \
+             {nats_us:.1}, program {program_us:.1}"
+        )
+    }
 }
 
 /// What a latency run came to, in milliseconds from publishing to reading the event.
@@ -35,118 +49,58 @@ pub struct Latency {
     pub p999: f64,
 }
 
-/// How long a run may take.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-enum Program {
-    Shipped(Host),
-    Own(Child),
-}
-
-impl Program {
-    fn id(&self) -> u32 {
-        match self {
-            Program::Shipped(host) => host.pid(),
-            Program::Own(child) => child.id(),
-        }
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Latency { p50, p99, p999 } = self;
+        write!(f, "p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms")
     }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        if let Program::Own(child) = self {
-            // An error means that it has ended already.
-            let _ = child.kill().and_then(|()| child.wait());
-        }
-    }
-}
-
-async fn servers(name: &str) -> Result<Stack> {
-    let stack =
-        Stack::with(name, StackOptions { own_postgres: true, ..Default::default() }).await?;
-    stack.broker.create_stream(COMMANDS, &["accounts.*.credit"]).await?;
-    let events = ["accounts.events.*.*", "accounts.*.enforce-overdrawn"];
-    stack.broker.create_stream(EVENTS, &events).await?;
-    Ok(stack)
-}
-
-async fn start(stack: &mut Stack, variant: Variant, shape: &Shape) -> Result<Program> {
-    if variant == Variant::Tribox {
-        stack.drop_in(&["accounts"])?;
-        stack.config.set("lanes.count", i64::try_from(shape.lanes)?);
-        stack.config.set("lanes.turn", i64::try_from(shape.turn)?);
-        stack.config.set("plugins.watch", false);
-        stack.config.set("log.filter", "warn");
-        return Ok(Program::Shipped(stack.spawn()?.quiet()));
-    }
-    let mut child = Command::new(std::env::current_exe()?);
-    child.args(["variant", variant.name(), stack.database_url(), &stack.nats_url()]);
-    child.args([shape.lanes.to_string(), shape.turn.to_string(), shape.tasks.to_string()]);
-    Ok(Program::Own(child.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?))
-}
-
-/// Publishes commands, many at a time.
-async fn fill(broker: &Broker, shape: &Shape) -> Result<()> {
-    let mut acks = Vec::new();
-    for n in 0..shape.messages {
-        let (id, subject, payload) = command(n, shape.keys);
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", id.as_str());
-        let sent = broker.jetstream.publish_with_headers(subject, headers, payload.into()).await;
-        acks.push(sent?.into_future());
-        if acks.len() == 1_024 {
-            futures_util::future::try_join_all(acks.drain(..)).await?;
-        }
-    }
-    futures_util::future::try_join_all(acks).await?;
-    Ok(())
 }
 
 /// Messages a second when a full stream is worked off.
 pub async fn throughput(variant: Variant, shape: &Shape) -> Result<Throughput> {
-    let mut stack = servers(variant.name()).await?;
-    fill(&stack.broker, shape).await?;
-    let servers = [
-        stack.postgres.as_ref().and_then(|p| p.pid()).context("no Postgres")?,
-        stack.nats.pid().context("no nats-server")?,
-    ];
-    let program = start(&mut stack, variant, shape).await?;
+    let mut stack = servers::usual(variant.name()).await?;
+    let measured = throughput_on(&mut stack, variant, shape).await?;
+    Ok(measured)
+}
+
+/// The same on servers that are there.
+pub async fn throughput_on(
+    stack: &mut Stack,
+    variant: Variant,
+    shape: &Shape,
+) -> Result<Throughput> {
+    servers::fill(&stack.broker, shape).await?;
+    let program = servers::start(stack, variant, shape).await?;
+    let all = u64::try_from(shape.messages)?;
+    let what = format!("events of {}", variant.name());
+    let broker = stack.broker.clone();
+    let events = async || broker.count(EVENTS).await;
     // Measured from the first events on: starting up is another matter.
-    let (first, from) = progress(&stack, shape.messages / 20).await?;
-    let before = all_used(servers, program.id())?;
-    let (last, until) = progress(&stack, shape.messages).await?;
-    let after = all_used(servers, program.id())?;
+    let (first, from) = reached(&what, all / 20, events).await?;
+    let before = (all_used(stack, program.id())?, wal_bytes(stack).await?);
+    let (last, until) = reached(&what, all, events).await?;
+    let after = (all_used(stack, program.id())?, wal_bytes(stack).await?);
     let done = (last - first) as f64;
-    let each = |n: usize| (after[n].cpu - before[n].cpu) * 1e6 / done;
-    verify(&stack, variant, shape).await?;
+    let each = |n: usize| (after.0[n].cpu - before.0[n].cpu) * 1e6 / done;
+    verify(stack, variant, shape).await?;
     Ok(Throughput {
         messages_per_s: done / (until - from).as_secs_f64(),
         postgres_us: each(0),
         nats_us: each(1),
         program_us: each(2),
-        memory: after[2].resident,
+        wal: (after.1 - before.1) / done,
+        memory: after.0[2].resident,
     })
 }
 
-fn all_used(servers: [u32; 2], program: u32) -> Result<[Usage; 3]> {
-    Ok([usage(servers[0])?, usage(servers[1])?, usage(program)?])
+fn all_used(stack: &Stack, program: u32) -> Result<[Usage; 3]> {
+    let postgres = stack.postgres.as_ref().and_then(|p| p.pid()).context("no Postgres")?;
+    let nats = stack.nats.pid().context("no nats-server")?;
+    Ok([usage(postgres)?, usage(nats)?, usage(program)?])
 }
 
-/// Waits until that many events stand in the stream; how many there are then, and when that was.
-async fn progress(stack: &Stack, events: usize) -> Result<(u64, Instant)> {
-    let wanted = u64::try_from(events)?;
-    wait_within(PATIENCE, "the events are there", async || {
-        let count = stack.broker.count(EVENTS).await.map_err(|why| format!("{why:#}"))?;
-        if count < wanted {
-            return Err(format!("{count} of {wanted} events"));
-        }
-        Ok((count, Instant::now()))
-    })
-    .await
-}
-
-/// Checks the state and the events of a run: complete, and nothing twice.
-async fn verify(stack: &Stack, variant: Variant, shape: &Shape) -> Result<()> {
+/// Checks the state and the events of a run: complete, and nothing twice. One check for all.
+pub async fn verify(stack: &Stack, variant: Variant, shape: &Shape) -> Result<()> {
     let rows = sqlx::query(variant.accounts()).fetch_all(&stack.pool).await?;
     let mut sum = 0_i64;
     for row in &rows {
@@ -156,26 +110,27 @@ async fn verify(stack: &Stack, variant: Variant, shape: &Shape) -> Result<()> {
     ensure!(sum == expected, "{variant:?}: the balances add up to {sum} and not to {expected}");
     let accounts = shape.keys.min(shape.messages);
     ensure!(rows.len() == accounts, "{variant:?}: {} accounts and not {accounts}", rows.len());
-    if variant == Variant::Limit {
-        // It does not know its balances when it writes its events; their number must be right.
-        let count = stack.broker.count(EVENTS).await?;
-        ensure!(count == u64::try_from(shape.messages)?, "{variant:?}: {count} events");
-        return Ok(());
-    }
-    let mut seen: HashMap<(String, u64), ()> = HashMap::new();
+    let mut commands: HashSet<String> = HashSet::new();
+    let mut changes: HashSet<(String, u64)> = HashSet::new();
     for stored in stack.broker.read(EVENTS).await? {
         let event: Event = serde_json::from_slice(&stored.payload)?;
-        let key = (event.account, event.sequence);
-        ensure!(seen.insert(key.clone(), ()).is_none(), "{variant:?}: event {key:?} stands twice");
+        let reference = event.reference.context("an event without a reference")?;
+        let number = reference.split('-').next().unwrap_or_default().to_owned();
+        ensure!(commands.insert(number), "{variant:?}: two events of command {reference}");
+        // It does not know its balances when it writes its events.
+        if variant != Variant::Limit {
+            let change = (event.account, event.sequence);
+            ensure!(changes.insert(change.clone()), "{variant:?}: {change:?} stands twice");
+        }
     }
-    ensure!(seen.len() == shape.messages, "{variant:?}: {} events", seen.len());
+    ensure!(commands.len() == shape.messages, "{variant:?}: {} events", commands.len());
     Ok(())
 }
 
 /// Latency at a steady rate.
 pub async fn latency(variant: Variant, shape: &Shape, rate: f64) -> Result<Latency> {
-    let mut stack = servers(variant.name()).await?;
-    let program = start(&mut stack, variant, shape).await?;
+    let mut stack = servers::usual(variant.name()).await?;
+    let program = servers::start(&mut stack, variant, shape).await?;
     let stream = stack.broker.jetstream.get_stream(EVENTS).await?;
     let ordered = async_nats::jetstream::consumer::pull::OrderedConfig::default();
     let mut events = stream.create_consumer(ordered).await?.messages().await?;
@@ -192,13 +147,17 @@ pub async fn latency(variant: Variant, shape: &Shape, rate: f64) -> Result<Laten
     while done < shape.messages {
         tokio::select! {
             _ = ticks.tick(), if next < shape.messages && (next == 0 || done > 0) => {
-                let (id, subject, payload) = command(next, shape.keys);
+                let (id, subject, payload) = command(next, shape);
                 let reference = reference(&payload)?;
                 let mut headers = HeaderMap::new();
                 headers.insert("Nats-Msg-Id", id.as_str());
                 sent.insert(reference, Instant::now());
                 stack.broker.client.publish_with_headers(subject, headers, payload.into()).await?;
                 next += 1;
+                if done == 0 {
+                    // Ticks that pass while the program starts are not made up for.
+                    ticks.reset();
+                }
             }
             event = events.next() => {
                 let event = event.context("the events end")??;
@@ -206,6 +165,9 @@ pub async fn latency(variant: Variant, shape: &Shape, rate: f64) -> Result<Laten
                 let started = event.reference.and_then(|reference| sent.remove(&reference));
                 let started = started.context("an event that nobody asked for")?;
                 done += 1;
+                if done == 1 {
+                    ticks.reset();
+                }
                 if done > warm {
                     took.push(started.elapsed().as_secs_f64() * 1_000.0);
                 }
@@ -214,6 +176,7 @@ pub async fn latency(variant: Variant, shape: &Shape, rate: f64) -> Result<Laten
         }
     }
     drop(program);
+    verify(&stack, variant, shape).await?;
     took.sort_by(f64::total_cmp);
     Ok(Latency {
         p50: percentile(&took, 0.5),

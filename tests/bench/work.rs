@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Shape;
+
 pub const COMMANDS: &str = "COMMANDS";
 pub const EVENTS: &str = "EVENTS";
-/// Bytes of a command, about; documents and events follow from it.
-const REFERENCE: usize = 150;
 
 #[derive(Serialize, Deserialize)]
 pub struct Command {
@@ -32,9 +32,9 @@ pub struct Event {
 
 /// The nth command of a run: its id, subject and payload. Amounts are 1, so that the balance of an
 /// account is the number of its commands.
-pub fn command(n: usize, keys: usize) -> (String, String, Vec<u8>) {
-    let account = n % keys;
-    let reference = format!("{n:09}-{}", "x".repeat(REFERENCE));
+pub fn command(n: usize, shape: &Shape) -> (String, String, Vec<u8>) {
+    let account = n % shape.keys;
+    let reference = format!("{n:09}-{}", "x".repeat(shape.padding));
     let payload = format!("{{\"amount\":1,\"reference\":\"{reference}\"}}");
     (format!("command-{n}"), format!("accounts.{account}.credit"), payload.into_bytes())
 }

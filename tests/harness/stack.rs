@@ -17,6 +17,8 @@ pub struct StackOptions {
     /// A Postgres of its own, for a test that disturbs it; otherwise a database of its own on the
     /// one that the tests of this process share.
     pub own_postgres: bool,
+    /// Settings of a Postgres of its own: names and values as in postgresql.conf.
+    pub postgres: Vec<(String, String)>,
     /// The nats-server and its settings; each stack has one of its own.
     pub nats: NatsOptions,
 }
@@ -55,7 +57,7 @@ impl Stack {
     pub async fn with(name: &str, options: StackOptions) -> Result<Self> {
         let directory = run::new_directory(name)?;
         let (postgres, database_url) = if options.own_postgres {
-            let postgres = PrivatePostgres::start(&directory.join("postgres"), &[]).await?;
+            let postgres = PrivatePostgres::start(&directory.join("postgres"), &options.postgres).await?;
             let url = postgres.url();
             database::migrate(&url).await?;
             (Some(postgres), url)

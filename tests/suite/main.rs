@@ -37,6 +37,7 @@ mod interop;
 mod json;
 mod layers;
 mod leftovers;
+mod load;
 mod order;
 mod parked_by_hand;
 mod relay;

@@ -1,6 +1,7 @@
 //! The program's commands. Each prints what a person wants to know, and says by its exit code
 //! whether it went well: 0 yes, 1 no, 2 for arguments that make no sense.
 
+mod bench;
 pub mod check;
 mod dev;
 mod hints;
@@ -68,6 +69,13 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Put a running handler under load on your own servers, and see how it does.
+    Bench {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        options: bench::Options,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -105,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Dev { directory, config, data } => dev::run(&directory, config.as_deref(), &data),
         Command::Migrate { config, print } => migrate::run(&config, print),
         Command::Provision { config, dry_run } => provision::run(&config, dry_run),
+        Command::Bench { config, options } => bench::run(&config, &options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

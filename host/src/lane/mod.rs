@@ -89,13 +89,16 @@ pub struct Memory {
 
 /// Turns that look into the inbox after a duplicate was met.
 const WARY_TURNS: u32 = 100;
+/// First turns of a lane that look into the inbox: what an earlier process handled and did not
+/// acknowledge comes again in these, and the first that does makes it wary for longer.
+const FIRST_TURNS: u32 = 16;
 
 impl Memory {
     /// `held`: keys with messages waiting; they are gone on with at once.
     pub fn new(cache: usize, held: impl IntoIterator<Item = String>) -> Self {
         let held: HashSet<String> = held.into_iter().collect();
         let again = held.iter().map(|key| DueParked { id: 0, key: Some(key.clone()) }).collect();
-        Memory { cache: Cache::new(cache), held, again, wary: WARY_TURNS, unsure: true }
+        Memory { cache: Cache::new(cache), held, again, wary: FIRST_TURNS, unsure: true }
     }
 }
 

@@ -281,7 +281,7 @@ pub trait Clock: Send + Sync + 'static {
 /// Tells the stream what was handled.
 pub trait Settle: Send + Sync + 'static {
     /// Acknowledges deliveries. Called after their commit and never before.
-    fn settle(&self, deliveries: &[Delivery]) -> impl Future<Output = ()> + Send;
+    fn settle(&self, deliveries: &[&Delivery]) -> impl Future<Output = ()> + Send;
 }
 
 /// Takes what was committed to be published.

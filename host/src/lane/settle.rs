@@ -19,8 +19,8 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
         self.report(&written.commit.handler, batch, handled);
         let delayed = !written.commit.scheduled.is_empty();
         self.hand_over(written.commit.entries, written.transient, delayed);
-        let deliveries: Vec<Delivery> =
-            batch.members.iter().filter_map(Member::delivery).cloned().collect();
+        let deliveries: Vec<&Delivery> =
+            batch.members.iter().filter_map(Member::delivery).collect();
         self.settle.settle(&deliveries).await;
     }
 

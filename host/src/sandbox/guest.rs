@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 
-use super::bindings::{self, PluginPre};
+use super::bindings::tribox::handler::types;
+use super::bindings::{self, Plugin, PluginPre};
 use super::linker::Import;
 use super::state::{Access, Origin, State};
 use super::traps;
@@ -79,14 +81,7 @@ impl Guest {
     /// as the sandbox has slots. In a tokio runtime it belongs into `block_in_place` (of a
     /// multi-thread runtime) or `spawn_blocking`; without a runtime it works as well.
     pub fn call(&self, message: &Message, documents: Arc<Mutex<dyn Documents>>) -> Call {
-        let origin = Origin {
-            handler: Arc::clone(&self.code.name),
-            message_id: Arc::from(message.id.as_str()),
-        };
-        let access = Access { description: Arc::clone(&self.code.description), documents };
-        let settings = Arc::clone(&self.settings);
-        let state = State::new(origin, message.stored_at, Some(access), settings, &self.limits);
-        let mut run = match Run::start(&self.code.sandbox, state, &self.limits) {
+        let mut run = match self.start(message, documents) {
             Ok(run) => run,
             Err(unreadable) => return Call { verdict: Err(unreadable), fuel: 0, memory: 0 },
         };
@@ -97,6 +92,47 @@ impl Guest {
             Err(error) => run.classify(&error).map(Verdict::Failed),
         };
         run.finish(verdict)
+    }
+
+    fn start(
+        &self,
+        message: &Message,
+        documents: Arc<Mutex<dyn Documents>>,
+    ) -> Result<Run<'_>, Unreadable> {
+        let origin = Origin {
+            handler: Arc::clone(&self.code.name),
+            message_id: Arc::from(message.id.as_str()),
+        };
+        let access = Access { description: Arc::clone(&self.code.description), documents };
+        let settings = Arc::clone(&self.settings);
+        let state = State::new(origin, message.stored_at, Some(access), settings, &self.limits);
+        Run::start(&self.code.sandbox, state, &self.limits)
+    }
+
+    /// The same call again and again in one instance, and how long that took: what a fresh instance
+    /// costs is measured against it. For measuring alone: here a message would see what the one
+    /// before it left behind.
+    ///
+    /// # Errors
+    /// A call failed; the text says why.
+    #[doc(hidden)]
+    pub fn time_in_one_instance(
+        &self,
+        message: &Message,
+        documents: Arc<Mutex<dyn Documents>>,
+        calls: u64,
+    ) -> Result<Duration, String> {
+        let text = |error: wasmtime::Error| format!("{error:#}");
+        let mut run = self.start(message, documents).map_err(|why| why.to_string())?;
+        let plugin = self.code.pre.instantiate(&mut run.store).map_err(text)?;
+        let started = Instant::now();
+        for _ in 0..calls {
+            run.store.set_fuel(self.limits.fuel).map_err(text)?;
+            let effects = run.call(&plugin, message).map_err(text)?;
+            let effects = effects.map_err(|failure| failure.to_string())?;
+            std::hint::black_box(self.checked(effects.into()));
+        }
+        Ok(started.elapsed())
     }
 
     fn checked(&self, mut effects: Effects) -> Verdict {
@@ -141,15 +177,22 @@ impl<'a> Run<'a> {
         &mut self,
         pre: &PluginPre<State>,
         message: &Message,
-    ) -> wasmtime::Result<Result<bindings::tribox::handler::types::Effects, Failure>> {
-        use bindings::tribox::handler::types::Failure as Said;
+    ) -> wasmtime::Result<Result<types::Effects, Failure>> {
         let plugin = pre.instantiate(&mut self.store)?;
+        self.call(&plugin, message)
+    }
+
+    fn call(
+        &mut self,
+        plugin: &Plugin,
+        message: &Message,
+    ) -> wasmtime::Result<Result<types::Effects, Failure>> {
         let headers = bindings::headers(message);
         let message = bindings::message(message, &headers);
         let result = plugin.tribox_handler_handler().call_handle(&mut self.store, message)?;
         Ok(result.map_err(|failure| match failure {
-            Said::Reject(text) => Failure::Reject(traps::for_people(&text)),
-            Said::Retry(text) => Failure::Retry(traps::for_people(&text)),
+            types::Failure::Reject(text) => Failure::Reject(traps::for_people(&text)),
+            types::Failure::Retry(text) => Failure::Retry(traps::for_people(&text)),
         }))
     }
 

@@ -4,21 +4,31 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 
 pub(super) struct Slots {
-    free: Mutex<u32>,
+    state: Mutex<State>,
     freed: Condvar,
+}
+
+struct State {
+    free: u32,
+    /// Calls that wait. Waking nobody costs a system call, for each message.
+    waiting: u32,
 }
 
 impl Slots {
     pub(super) fn new(count: u32) -> Slots {
-        Slots { free: Mutex::new(count), freed: Condvar::new() }
+        let state = Mutex::new(State { free: count, waiting: 0 });
+        Slots { state, freed: Condvar::new() }
     }
 
     /// Blocks until a slot is free.
     pub(super) fn take(&self) -> Slot<'_> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free =
-            self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.free == 0 {
+            state.waiting += 1;
+            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state.free -= 1;
         Slot { slots: self }
     }
 }
@@ -30,7 +40,12 @@ pub(super) struct Slot<'a> {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        *self.slots.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.slots.freed.notify_one();
+        let mut state = self.slots.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.free += 1;
+        let waiting = state.waiting > 0;
+        drop(state);
+        if waiting {
+            self.slots.freed.notify_one();
+        }
     }
 }

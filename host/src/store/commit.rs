@@ -1,10 +1,11 @@
 //! The commit of a turn: one statement, one transaction.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
+use sqlx::Postgres as Pg;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Postgres as Pg};
 use uuid::Uuid;
 
 use super::arrays::{Documents, storable};
@@ -26,8 +27,7 @@ impl Postgres {
     /// Commits a turn whole or not at all.
     pub(super) async fn commit_turn(&self, commit: &Commit) -> Result<(), CommitError> {
         let parts = parts(commit);
-        let text = statement(parts);
-        let mut query = sqlx::query(AssertSqlSafe(text));
+        let mut query = sqlx::query(statement(parts));
         if parts & LISTS != 0 {
             query = bind_lists(query, commit);
         }
@@ -103,8 +103,14 @@ fn parts(commit: &Commit) -> usize {
         | when(!commit.unparked.is_empty() || !commit.reparked.is_empty(), REPARK)
 }
 
+/// The statement for these parts. Each is put together once: there are as many as sets of parts.
+fn statement(parts: usize) -> &'static str {
+    static STATEMENTS: [OnceLock<String>; REPARK * 2] = [const { OnceLock::new() }; REPARK * 2];
+    STATEMENTS[parts].get_or_init(|| put_together(parts))
+}
+
 /// One SELECT of the functions that a turn needs, in the order in which they must run.
-fn statement(parts: usize) -> String {
+fn put_together(parts: usize) -> String {
     let pieces = [
         (LISTS, sql!("commit_lists")),
         (0, sql!("commit")),

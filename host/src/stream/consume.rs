@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{self, stream::Stream};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(500);
 /// After this time without a message, nothing is on its way any more.
 const QUIET: Duration = Duration::from_millis(100);
+
+/// Messages that are taken in at once where so many have arrived.
+const BURST: usize = 64;
 
 /// Reads a stream and hands its messages to lanes.
 pub struct Reader {
@@ -263,7 +266,7 @@ impl Reader {
         };
         let mut tick = tokio::time::interval(TICK);
         loop {
-            let next = tokio::select! {
+            let mut next = tokio::select! {
                 () = self.stop.cancelled() => {
                     self.give_back(&mut messages).await;
                     return Leave::End(End::Stopped);
@@ -277,17 +280,26 @@ impl Reader {
                     continue;
                 }
             };
-            match next {
-                Some(Ok(message)) => {
-                    if let Some(leave) = self.deliver(message, expected).await {
-                        return leave;
+            // What is there already needs no look at the clock.
+            for left in (0..BURST).rev() {
+                match next {
+                    Some(Ok(message)) => {
+                        if let Some(leave) = self.deliver(message, expected).await {
+                            return leave;
+                        }
                     }
+                    Some(Err(why)) => {
+                        tracing::debug!(stream = self.consumption.stream, "pull: {why}");
+                        return Leave::Reopen;
+                    }
+                    None => return Leave::Reopen,
                 }
-                Some(Err(why)) => {
-                    tracing::debug!(stream = self.consumption.stream, "pull: {why}");
-                    return Leave::Reopen;
+                // None is taken that this round would not hand on.
+                let ready = if left > 0 { messages.next().now_or_never() } else { None };
+                match ready {
+                    Some(ready) => next = ready,
+                    None => break,
                 }
-                None => return Leave::Reopen,
             }
         }
     }

@@ -45,7 +45,7 @@ impl Acknowledge {
 }
 
 impl Settle for Acknowledge {
-    async fn settle(&self, deliveries: &[Delivery]) {
+    async fn settle(&self, deliveries: &[&Delivery]) {
         for delivery in deliveries {
             if let Some(reply) = delivery.source.done(delivery.sequence) {
                 self.ack(&reply).await;
