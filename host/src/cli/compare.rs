@@ -1,0 +1,221 @@
+//! `tribox check --against`: what has changed between two builds of a handler, and what each change
+//! means for whoever runs it.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::text::printable;
+use crate::model::{Description, Subscription};
+use crate::sandbox::Guest;
+
+/// One thing that is different.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Difference {
+    /// name, version, subscription, key, read-ahead, collection, publishes, contract, import.
+    pub what: &'static str,
+    /// added, removed, or changed.
+    pub change: &'static str,
+    /// Which one.
+    pub which: String,
+    pub means: String,
+}
+
+/// What is different in `new`, which is to take the place of `old`.
+pub(super) fn compare(new: &Guest, old: &Guest) -> Vec<Difference> {
+    let mut found = descriptions(new.description(), old.description());
+    if new.contract() != old.contract() {
+        let which = format!("{} → {}", old.contract(), new.contract());
+        let means = "a host of every later 0.1 version runs both".to_owned();
+        found.push(Difference { what: "contract", change: "changed", which, means });
+    }
+    let names = |guest: &Guest| -> Vec<String> {
+        guest.imports().iter().map(|import| import.name.clone()).collect()
+    };
+    lists(
+        &mut found,
+        "import",
+        &names(new),
+        &names(old),
+        ["the host links it; nothing to do", "nothing to do"],
+    );
+    found
+}
+
+fn descriptions(new: &Description, old: &Description) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut add = |what, change, which: String, means: &str| {
+        found.push(Difference { what, change, which, means: means.to_owned() });
+    };
+    if new.name != old.name {
+        let which = format!("{} → {}", old.name, new.name);
+        let means = "it is another handler: all that the streams still have is handled again, under \
+                     an inbox of its own, and what is parked or paused under the old name stays there";
+        add("name", "changed", which, means);
+    }
+    if new.version != old.version {
+        let which = format!("{} → {}", old.version, new.version);
+        add("version", "changed", which, "what operators see; nothing depends on it");
+    }
+    for subscription in &new.subscriptions {
+        match old.subscriptions.iter().find(|s| s.subject == subscription.subject) {
+            None => add(
+                "subscription",
+                "added",
+                shown(subscription),
+                "it needs a stream with that subject (`tribox provision --dry-run` says whether \
+                 there is one); messages that the stream has already are handled, too; lanes are \
+                 stopped and started",
+            ),
+            Some(before) => {
+                let subject = &subscription.subject;
+                if before.key != subscription.key {
+                    let which = format!("{subject}: {} → {}", before.key, subscription.key);
+                    add(
+                        "key",
+                        "changed",
+                        which,
+                        "messages are ordered by something else from now on; what is parked keeps \
+                         the key that it was parked with, so let it run empty first if that \
+                         matters; documents under the old keys stay where they are",
+                    );
+                }
+                if before.read_ahead != subscription.read_ahead {
+                    let (a, b) = (before.read_ahead.join(", "), subscription.read_ahead.join(", "));
+                    let which = format!("{subject}: {} → {}", or_none(&a), or_none(&b));
+                    add(
+                        "read-ahead",
+                        "changed",
+                        which,
+                        "speed alone: a read that is not read ahead costs a query",
+                    );
+                }
+            }
+        }
+    }
+    for subscription in &old.subscriptions {
+        if !new.subscriptions.iter().any(|s| s.subject == subscription.subject) {
+            add(
+                "subscription",
+                "removed",
+                shown(subscription),
+                "its messages are not handled any more; a consumer that is left on a stream that \
+                 nothing else of it reads is yours to remove (`nats consumer rm`)",
+            );
+        }
+    }
+    lists(
+        &mut found,
+        "collection",
+        &new.collections,
+        &old.collections,
+        [
+            "nothing to do; another handler that has it as well meets it by version",
+            "reading it traps as `contract` and writing it is `invalid-effects`: messages that do so \
+         are parked; its documents stay",
+        ],
+    );
+    lists(
+        &mut found,
+        "publishes",
+        &new.publishes,
+        &old.publishes,
+        [
+            "it needs a stream with that subject, or what is sent there is set aside as undelivered",
+            "sending there is `invalid-effects`: messages that do so are parked, unless another \
+         subject that is declared covers it",
+        ],
+    );
+    found
+}
+
+fn shown(subscription: &Subscription) -> String {
+    format!("{} (key: {})", subscription.subject, subscription.key)
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+fn lists(
+    found: &mut Vec<Difference>,
+    what: &'static str,
+    new: &[String],
+    old: &[String],
+    [added, removed]: [&str; 2],
+) {
+    let mut add = |change, which: &String, means: &str| {
+        found.push(Difference { what, change, which: which.clone(), means: means.to_owned() });
+    };
+    new.iter().filter(|name| !old.contains(name)).for_each(|name| add("added", name, added));
+    old.iter().filter(|name| !new.contains(name)).for_each(|name| add("removed", name, removed));
+}
+
+/// For people.
+pub(super) fn to_text(against: &str, new: &Guest, old: &Guest, found: &[Difference]) -> String {
+    let mut text = format!("\ncompared with {against}\n");
+    if new.digest() == old.digest() {
+        text.push_str("  the same build\n");
+    } else if found.is_empty() {
+        text.push_str("  another build that says the same of itself\n");
+    }
+    for Difference { what, change, which, means } in found {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "  {what} {change}: {}\n      {means}\n", printable(which));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::KeySource;
+
+    fn description() -> Description {
+        let subscription = |subject: &str, key| Subscription {
+            subject: subject.into(),
+            key,
+            read_ahead: vec!["items".into()],
+        };
+        Description {
+            name: "items".into(),
+            version: "1".into(),
+            subscriptions: vec![
+                subscription("items.create", KeySource::None),
+                subscription("items.*.drop", KeySource::SubjectToken(1)),
+            ],
+            collections: vec!["items".into()],
+            publishes: vec!["items.created".into()],
+        }
+    }
+
+    #[test]
+    fn each_change_is_found_and_explained() {
+        let old = description();
+        assert_eq!(descriptions(&old, &old), []);
+        let mut new = description();
+        new.version = "2".into();
+        new.subscriptions[0].subject = "items.make".into();
+        new.subscriptions[1].key = KeySource::Header("Item".into());
+        new.subscriptions[1].read_ahead.clear();
+        new.collections = vec!["things".into()];
+        new.publishes.clear();
+        let found = descriptions(&new, &old);
+        let found: Vec<_> = found.iter().map(|d| (d.what, d.change, d.which.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                ("version", "changed", "1 → 2"),
+                ("subscription", "added", "items.make (key: none)"),
+                ("key", "changed", "items.*.drop: token 1 of the subject → header Item"),
+                ("read-ahead", "changed", "items.*.drop: items → none"),
+                ("subscription", "removed", "items.create (key: none)"),
+                ("collection", "added", "things"),
+                ("collection", "removed", "items"),
+                ("publishes", "removed", "items.created"),
+            ]
+        );
+        new.name = "other".into();
+        assert_eq!(descriptions(&new, &old)[0].which, "items → other");
+    }
+}
