@@ -18,115 +18,100 @@ pub(super) struct Difference {
     pub change: &'static str,
     /// Which one.
     pub which: String,
-    pub means: String,
+    pub means: &'static str,
+}
+
+/// What each change means.
+mod means {
+    pub const NAME: &str = "it is another handler: all that the streams still have is handled again, \
+        under an inbox of its own, and what is parked or paused under the old name stays there";
+    pub const VERSION: &str = "what operators see; nothing depends on it";
+    pub const CONTRACT: &str = "a host of every later 0.1 version runs both";
+    pub const SUBSCRIPTION_ADDED: &str = "it needs a stream with that subject (`tribox provision \
+        --dry-run` says whether there is one); what the stream has of it already is handled, too; \
+        lanes are stopped and started";
+    pub const SUBSCRIPTION_REMOVED: &str = "its messages are not handled any more; a consumer that \
+        is left on a stream that nothing else of it reads is yours to remove (`nats consumer rm`)";
+    pub const KEY: &str = "messages are ordered by something else from now on; what is parked keeps \
+        the key that it was parked with, so let it run empty first if that matters; documents under \
+        the old keys stay where they are";
+    pub const READ_AHEAD: &str = "speed alone: a read that is not read ahead costs a query";
+    pub const COLLECTIONS: [&str; 2] = [
+        "nothing to do; another handler that has it as well meets it by version",
+        "reading it traps as `contract` and writing it is `invalid-effects`: messages that do so \
+         are parked; its documents stay",
+    ];
+    pub const PUBLISHES: [&str; 2] = [
+        "it needs a stream with that subject, or what is sent there is set aside as undelivered",
+        "sending there is `invalid-effects`: messages that do so are parked, unless another \
+         subject that is declared covers it",
+    ];
+    pub const IMPORTS: [&str; 2] = ["the host links it; nothing to do", "nothing to do"];
 }
 
 /// What is different in `new`, which is to take the place of `old`.
 pub(super) fn compare(new: &Guest, old: &Guest) -> Vec<Difference> {
     let mut found = descriptions(new.description(), old.description());
-    if new.contract() != old.contract() {
-        let which = format!("{} → {}", old.contract(), new.contract());
-        let means = "a host of every later 0.1 version runs both".to_owned();
-        found.push(Difference { what: "contract", change: "changed", which, means });
-    }
+    changed(&mut found, "contract", "", old.contract(), new.contract(), means::CONTRACT);
     let names = |guest: &Guest| -> Vec<String> {
         guest.imports().iter().map(|import| import.name.clone()).collect()
     };
-    lists(
-        &mut found,
-        "import",
-        &names(new),
-        &names(old),
-        ["the host links it; nothing to do", "nothing to do"],
-    );
+    lists(&mut found, "import", &names(new), &names(old), means::IMPORTS);
     found
 }
 
 fn descriptions(new: &Description, old: &Description) -> Vec<Difference> {
     let mut found = Vec::new();
-    let mut add = |what, change, which: String, means: &str| {
-        found.push(Difference { what, change, which, means: means.to_owned() });
-    };
-    if new.name != old.name {
-        let which = format!("{} → {}", old.name, new.name);
-        let means = "it is another handler: all that the streams still have is handled again, under \
-                     an inbox of its own, and what is parked or paused under the old name stays there";
-        add("name", "changed", which, means);
-    }
-    if new.version != old.version {
-        let which = format!("{} → {}", old.version, new.version);
-        add("version", "changed", which, "what operators see; nothing depends on it");
-    }
-    for subscription in &new.subscriptions {
-        match old.subscriptions.iter().find(|s| s.subject == subscription.subject) {
-            None => add(
-                "subscription",
-                "added",
-                shown(subscription),
-                "it needs a stream with that subject (`tribox provision --dry-run` says whether \
-                 there is one); messages that the stream has already are handled, too; lanes are \
-                 stopped and started",
-            ),
-            Some(before) => {
-                let subject = &subscription.subject;
-                if before.key != subscription.key {
-                    let which = format!("{subject}: {} → {}", before.key, subscription.key);
-                    add(
-                        "key",
-                        "changed",
-                        which,
-                        "messages are ordered by something else from now on; what is parked keeps \
-                         the key that it was parked with, so let it run empty first if that \
-                         matters; documents under the old keys stay where they are",
-                    );
-                }
-                if before.read_ahead != subscription.read_ahead {
-                    let (a, b) = (before.read_ahead.join(", "), subscription.read_ahead.join(", "));
-                    let which = format!("{subject}: {} → {}", or_none(&a), or_none(&b));
-                    add(
-                        "read-ahead",
-                        "changed",
-                        which,
-                        "speed alone: a read that is not read ahead costs a query",
-                    );
-                }
-            }
-        }
-    }
-    for subscription in &old.subscriptions {
-        if !new.subscriptions.iter().any(|s| s.subject == subscription.subject) {
-            add(
-                "subscription",
-                "removed",
-                shown(subscription),
-                "its messages are not handled any more; a consumer that is left on a stream that \
-                 nothing else of it reads is yours to remove (`nats consumer rm`)",
-            );
-        }
-    }
-    lists(
-        &mut found,
-        "collection",
-        &new.collections,
-        &old.collections,
-        [
-            "nothing to do; another handler that has it as well meets it by version",
-            "reading it traps as `contract` and writing it is `invalid-effects`: messages that do so \
-         are parked; its documents stay",
-        ],
-    );
-    lists(
-        &mut found,
-        "publishes",
-        &new.publishes,
-        &old.publishes,
-        [
-            "it needs a stream with that subject, or what is sent there is set aside as undelivered",
-            "sending there is `invalid-effects`: messages that do so are parked, unless another \
-         subject that is declared covers it",
-        ],
-    );
+    changed(&mut found, "name", "", &old.name, &new.name, means::NAME);
+    changed(&mut found, "version", "", &old.version, &new.version, means::VERSION);
+    subscriptions(&mut found, &new.subscriptions, &old.subscriptions);
+    lists(&mut found, "collection", &new.collections, &old.collections, means::COLLECTIONS);
+    lists(&mut found, "publishes", &new.publishes, &old.publishes, means::PUBLISHES);
     found
+}
+
+fn subscriptions(found: &mut Vec<Difference>, new: &[Subscription], old: &[Subscription]) {
+    let of = |all: &'_ [Subscription], subject: &str| {
+        all.iter().position(|subscription| subscription.subject == subject)
+    };
+    for subscription in new {
+        let Some(before) = of(old, &subscription.subject).map(|n| &old[n]) else {
+            let which = shown(subscription);
+            found.push(difference("subscription", "added", which, means::SUBSCRIPTION_ADDED));
+            continue;
+        };
+        let place = format!("{}: ", subscription.subject);
+        let (a, b) = (before.key.to_string(), subscription.key.to_string());
+        changed(found, "key", &place, &a, &b, means::KEY);
+        let (a, b) = (before.read_ahead.join(", "), subscription.read_ahead.join(", "));
+        changed(found, "read-ahead", &place, or_none(&a), or_none(&b), means::READ_AHEAD);
+    }
+    for subscription in old.iter().filter(|s| of(new, &s.subject).is_none()) {
+        let which = shown(subscription);
+        found.push(difference("subscription", "removed", which, means::SUBSCRIPTION_REMOVED));
+    }
+}
+
+fn difference(
+    what: &'static str,
+    change: &'static str,
+    which: String,
+    means: &'static str,
+) -> Difference {
+    Difference { what, change, which, means }
+}
+
+fn changed(
+    found: &mut Vec<Difference>,
+    what: &'static str,
+    place: &str,
+    old: &str,
+    new: &str,
+    means: &'static str,
+) {
+    if old != new {
+        found.push(difference(what, "changed", format!("{place}{old} → {new}"), means));
+    }
 }
 
 fn shown(subscription: &Subscription) -> String {
@@ -142,13 +127,12 @@ fn lists(
     what: &'static str,
     new: &[String],
     old: &[String],
-    [added, removed]: [&str; 2],
+    [added, removed]: [&'static str; 2],
 ) {
-    let mut add = |change, which: &String, means: &str| {
-        found.push(Difference { what, change, which: which.clone(), means: means.to_owned() });
-    };
-    new.iter().filter(|name| !old.contains(name)).for_each(|name| add("added", name, added));
-    old.iter().filter(|name| !new.contains(name)).for_each(|name| add("removed", name, removed));
+    let gained = new.iter().filter(|name| !old.contains(name));
+    found.extend(gained.map(|name| difference(what, "added", name.clone(), added)));
+    let lost = old.iter().filter(|name| !new.contains(name));
+    found.extend(lost.map(|name| difference(what, "removed", name.clone(), removed)));
 }
 
 /// For people.

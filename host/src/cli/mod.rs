@@ -22,6 +22,7 @@ mod serve;
 mod show;
 mod status;
 mod text;
+mod trial;
 mod undelivered;
 
 use std::io::Write;

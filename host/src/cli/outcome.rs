@@ -140,6 +140,7 @@ impl Outcome {
                     (None, Some(_)) => " (new)",
                     (Some(_), None) => " (deleted)",
                     (None, None) => " (deleted, and was not there)",
+                    (Some(before), Some(after)) if before == after => " (written as it was)",
                     _ => "",
                 };
                 let place = printable(&format!("{collection}/{key}"));

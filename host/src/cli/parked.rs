@@ -27,7 +27,8 @@ pub(super) enum Parked {
     Show {
         /// The number that `list` shows as its row.
         row: i64,
-        /// Write the message, and the documents of its key as they are now, into this directory.
+        /// Write the message, and the documents that the handler reads for it as they are now, into
+        /// this directory.
         #[arg(long, value_name = "DIR")]
         export: Option<PathBuf>,
         #[command(flatten)]
@@ -269,7 +270,8 @@ async fn discard(
     let discarded = count(done.changed, "message");
     say(&format!("discarded {discarded}; tribox.discarded has a copy of each"));
     if done.woken > 0 {
-        say(&format!("{} that waited behind them go on now", count(done.woken, "key")));
+        let keys = count(done.woken, "key");
+        say(&format!("what waited behind them goes on now: {keys}"));
     }
     Ok(())
 }

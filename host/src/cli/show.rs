@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::case::{DocumentFile, MessageFile};
 use super::operate::{Common, say_json};
 use super::text::{count, payload, printable, set_in, span, table, until};
+use super::trial::trial;
 use super::{ConfigFile, Outcome, component, say};
 use crate::config::Config;
 use crate::model::rules;
@@ -149,36 +150,37 @@ async fn write(
     detail: &ParkedDetail,
     place: &Path,
 ) -> Result<Exported, Box<dyn std::error::Error>> {
-    let ParkedLine { handler, key, reason, .. } = &detail.line;
+    let handler = &detail.line.handler;
     let mut notes = Vec::new();
     let mut documents = Vec::new();
     let file = match component::of_handler(config, handler) {
         Ok((file, guest)) => {
-            let collections = &guest.description().collections;
-            if let Some(key) = key {
-                for (collection, body) in operator.documents_of_key(collections, key).await? {
-                    let body = RawValue::from_string(body)?;
-                    documents.push(DocumentFile { collection, key: key.clone(), body });
-                }
-            }
             if detail.build.as_ref().is_some_and(|(_, digest)| digest != guest.digest()) {
-                notes.push(format!(
-                    "{} is another build than the one that it failed under",
-                    file.display()
-                ));
+                let file = file.display();
+                notes.push(format!("{file} is another build than the one that it failed under"));
+            }
+            let (seen, verdict) = trial(operator, config, guest, detail).await?;
+            for ((collection, key), body) in seen {
+                documents.push(DocumentFile {
+                    collection,
+                    key,
+                    body: RawValue::from_string(body)?,
+                });
             }
             notes.push(
-                "documents.json has the documents of its key as they are now, which may have \
-                 changed since it failed; others that the handler reads are not in it"
+                "documents.json has what the handler reads for this message, as it is now: it may \
+                 have changed since the message failed"
                     .to_owned(),
             );
+            notes.extend(verdict.map(|verdict| format!("handled now, it would come to {verdict}")));
             file
         }
         Err(why) => {
-            notes.push(format!("{why}; so documents.json is empty, and FILE below is a guess"));
+            notes.push(format!("{why}; so documents.json is empty, and the file below is a guess"));
             config.plugins.directory.join(format!("{handler}.wasm"))
         }
     };
+    let reason = &detail.line.reason;
     if matches!(reason.as_str(), "refused" | "unreadable") {
         notes.push(format!(
             "the reason '{reason}' is not the handler's: offline it comes to something else"

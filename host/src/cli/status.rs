@@ -22,7 +22,7 @@ pub(super) fn run(common: &Common) -> Outcome {
         let paused_keys = operator.paused_keys(KEYS).await?;
         let positions = operator.positions().await?;
         if common.json {
-            let nodes: Vec<_> = nodes.iter().map(|node| with_state(node)).collect();
+            let nodes: Vec<_> = nodes.iter().map(with_state).collect();
             return say_json(&json!({
                 "nodes": nodes, "handlers": handlers, "paused_keys": paused_keys,
                 "positions": positions,

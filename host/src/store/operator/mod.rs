@@ -2,6 +2,7 @@
 //! retrying and discarding it, pausing, and the state of everything. Each statement is a transaction
 //! by itself; thousands of rows go in batches along their ids, so that no host waits for long.
 
+mod documents;
 mod parked;
 mod pause;
 mod scheduled;
@@ -20,7 +21,7 @@ pub use self::undelivered::{
     UndeliveredCount, UndeliveredDetail, UndeliveredFilter, UndeliveredLine,
 };
 use super::error::{is_away, was_in_the_way};
-use super::{ConnectError, PATIENCE, connect, pending, sql};
+use super::{ConnectError, PATIENCE, connect, pending};
 use crate::lane::ports::StoreAway;
 
 /// Rows that are changed at once.
@@ -66,20 +67,6 @@ impl Operator {
             return Err(NotOperable::Migrations(names.join(", ")));
         }
         Ok(Operator { pool })
-    }
-
-    /// The documents under one key in these collections, as they are now: (collection, body).
-    ///
-    /// # Errors
-    /// The database cannot be used.
-    pub async fn documents_of_key(
-        &self,
-        collections: &[String],
-        key: &str,
-    ) -> Result<Vec<(String, String)>, StoreAway> {
-        let query = sqlx::query_as::<_, (String, String, String)>(sql!("documents_of_key"));
-        let rows = answered(query.bind(collections).bind(key).fetch_all(&self.pool)).await?;
-        Ok(rows.into_iter().map(|(collection, _, body)| (collection, body)).collect())
     }
 }
 
