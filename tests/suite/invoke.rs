@@ -108,22 +108,25 @@ fn lists_and_settings_come_from_where_they_are_given() -> Result<()> {
     let outcome = case.chaos(&json!({"do": "list", "prefix": "a/"}), &with)?.json()?;
     assert_eq!(outcome["messages"][0]["payload"], json!({"keys": ["a/1", "a/2"]}));
 
-    // An account is overdrawn beyond a threshold that is a setting: 100, the config's, or one's own.
+    // A balance that falls below a threshold is told: below 100, the config's, or one's own.
     let debit = json!({
-        "id": "m-1", "subject": "accounts.7.debit", "payload": {"amount": 50}, "stored_at": 1,
+        "id": "m-1", "subject": "accounts.7.debit", "payload": {"amount": 30}, "stored_at": 1,
     });
     case.write("m.json", &debit.to_string())?;
+    let account = json!({"balance": 120, "changes": 1});
+    let account = json!([{"collection": "accounts", "key": "7", "body": account}]);
+    case.write("d.json", &account.to_string())?;
     let accounts = programs::guest("accounts")?;
     let sent = |more: &[&str]| -> Result<usize> {
-        let outcome = case.run(&accounts, &[more, &["--json"]].concat())?;
-        let outcome = outcome.json()?;
+        let outcome = case.run(&accounts, &[&with[..], more].concat())?.json()?;
         Ok(outcome["messages"].as_array().with_context(|| format!("{outcome:#}"))?.len())
     };
-    let usual = sent(&[])?;
+    assert_eq!(sent(&[])?, 2);
     case.write("other.toml", "[handlers.accounts.settings]\nthreshold = \"10\"\n")?;
-    let configured = sent(&["--config", "other.toml"])?;
-    let set = sent(&["--config", "other.toml", "--set", "threshold=1000"])?;
-    assert_ne!((usual, set), (configured, configured), "{usual} {configured} {set}");
+    assert_eq!(sent(&["--config", "other.toml"])?, 1);
+    assert_eq!(sent(&["--config", "other.toml", "--set", "threshold=115"])?, 2);
+    case.write("tribox.toml", "[handlers.accounts.settings]\nthreshold = \"10\"\n")?;
+    assert_eq!(sent(&[])?, 1, "tribox.toml in the working directory");
     case.write("small.toml", "[limits]\nfuel = 100\n")?;
     let ran = case.run(&accounts, &["--config", "small.toml"])?;
     assert!(ran.code == Some(4) && ran.out.contains("all of its 100 units of fuel"), "{ran:?}");
