@@ -48,8 +48,9 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Where the first row of a key waits for one that is gone, it is due now: the host takes the key up
--- with it. A key that is paused, or whose first message is retried or held, is left as it is.
-CREATE FUNCTION tribox.wake_keys(handlers text[], keys text[]) RETURNS bigint
+-- with it. A key that is paused, or whose first message is retried or held, is left as it is; so are
+-- the rows that are not to be woken.
+CREATE FUNCTION tribox.wake_keys(handlers text[], keys text[], but_not bigint[]) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     woken bigint;
@@ -60,13 +61,16 @@ BEGIN
      WHERE p.id = (SELECT f.id FROM tribox.parked f
                     WHERE f.handler = k.handler AND f.key = k.key AND f.state <> 'dead'
                     ORDER BY f.id LIMIT 1)
-       AND p.state = 'waiting';
+       AND p.state = 'waiting' AND p.id <> ALL (but_not);
     GET DIAGNOSTICS woken = ROW_COUNT;
     RETURN woken;
 END $$;
 
--- Throws parked messages away, with a record, and wakes what waited behind them.
-CREATE FUNCTION tribox.discard_parked(ids bigint[], by_whom text)
+-- Throws parked messages away, with a record, and wakes what waited behind them: but not what is to
+-- be thrown away next.
+CREATE FUNCTION tribox.discard_parked(
+    ids bigint[], by_whom text, ids_to_come bigint[] DEFAULT '{}'
+)
 RETURNS TABLE (discarded bigint, woken bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -84,7 +88,7 @@ BEGIN
     )
     SELECT count(*), array_agg(g.handler), array_agg(g.key) INTO discarded, handlers, keys
       FROM gone g;
-    woken := tribox.wake_keys(coalesce(handlers, '{}'), coalesce(keys, '{}'));
+    woken := tribox.wake_keys(coalesce(handlers, '{}'), coalesce(keys, '{}'), ids_to_come);
     RETURN NEXT;
 END $$;
 
@@ -116,7 +120,7 @@ BEGIN
     resumed := FOUND;
     woken := 0;
     IF resumed THEN
-        woken := tribox.wake_keys(ARRAY[p_handler], ARRAY[p_key]);
+        woken := tribox.wake_keys(ARRAY[p_handler], ARRAY[p_key], '{}');
     END IF;
     RETURN NEXT;
 END $$;

@@ -8,12 +8,17 @@ use serde_json::{Value, json};
 use tribox_tests::tool::{self, Ran};
 use tribox_tests::{Stack, chaos, programs};
 
+/// Compiled components stay in the test's own directory.
+const CONFIG: &str = "[plugins]\ncache = \"cache\"\n";
+
 /// A directory with a message and documents.
 struct Case(tempfile::TempDir);
 
 impl Case {
     fn new() -> Result<Case> {
-        Ok(Case(tempfile::tempdir()?))
+        let case = Case(tempfile::tempdir()?);
+        case.write("tribox.toml", CONFIG)?;
+        Ok(case)
     }
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
@@ -122,12 +127,13 @@ fn lists_and_settings_come_from_where_they_are_given() -> Result<()> {
         Ok(outcome["messages"].as_array().with_context(|| format!("{outcome:#}"))?.len())
     };
     assert_eq!(sent(&[])?, 2);
-    case.write("other.toml", "[handlers.accounts.settings]\nthreshold = \"10\"\n")?;
+    let settings = format!("{CONFIG}[handlers.accounts.settings]\nthreshold = \"10\"\n");
+    case.write("other.toml", &settings)?;
     assert_eq!(sent(&["--config", "other.toml"])?, 1);
     assert_eq!(sent(&["--config", "other.toml", "--set", "threshold=115"])?, 2);
-    case.write("tribox.toml", "[handlers.accounts.settings]\nthreshold = \"10\"\n")?;
+    case.write("tribox.toml", &settings)?;
     assert_eq!(sent(&[])?, 1, "tribox.toml in the working directory");
-    case.write("small.toml", "[limits]\nfuel = 100\n")?;
+    case.write("small.toml", &format!("{CONFIG}[limits]\nfuel = 100\n"))?;
     let ran = case.run(&accounts, &["--config", "small.toml"])?;
     assert!(ran.code == Some(4) && ran.out.contains("all of its 100 units of fuel"), "{ran:?}");
     Ok(())

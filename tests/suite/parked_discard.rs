@@ -107,6 +107,25 @@ async fn thousands_are_thrown_away() -> Result<()> {
     Ok(())
 }
 
+/// What is to be thrown away next is not handed to a host in between.
+#[tokio::test]
+async fn a_long_key_is_woken_once_and_at_its_end() -> Result<()> {
+    let desk = Desk::new("discard_long").await?;
+    let rows = "INSERT INTO tribox.parked (handler, key, state, attempts, reason, error, component,
+                       inbox_key, message_id, subject, headers, payload, stored_at)
+                SELECT 'chaos', 'k', CASE WHEN n = 1 THEN 'holding' ELSE 'waiting' END, 1,
+                       CASE WHEN n IN (1700, 2900) THEN 'other' ELSE 'waiting' END, '', 1,
+                       gen_random_uuid(), 'm-' || n, 'chaos.x.do', '[]', '', 0
+                  FROM generate_series(1, 3500) AS n";
+    desk.execute(rows).await?;
+    let done = desk.json(&["parked", "discard", "--reason", "waiting", "--yes"])?;
+    assert_eq!((&done["discarded"], &done["woken"]), (&json!(3_498), &json!(1)));
+    let states = desk.states().await?;
+    let states: Vec<_> = states.iter().map(|(id, state, _, due)| (&**id, &**state, *due)).collect();
+    assert_eq!(states, [("m-1700", "retrying", true), ("m-2900", "waiting", false)]);
+    Ok(())
+}
+
 /// A host takes up by itself what waited behind a message that was thrown away.
 #[tokio::test]
 async fn a_running_host_goes_on_with_the_key() -> Result<()> {

@@ -18,6 +18,9 @@ use crate::store::ParkedDetail;
 const EXAMPLE: &str = r#"a message file looks like {"id": "m-1", "subject": "items.create", "headers": [["Name", "value"]], "payload": {"id": "7"}, "stored_at": 1767225600000}, with "payload_base64" in place of "payload" where that is not JSON"#;
 const DOCUMENTS_EXAMPLE: &str = r#"a documents file looks like [{"collection": "items", "key": "7", "body": {"name": "lamp"}}]"#;
 
+/// Bytes of a document when written out.
+const LARGEST: usize = 1 << 30;
+
 /// message.json.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,11 +149,11 @@ impl MessageFile {
     }
 }
 
-/// Reads and checks documents.json; `limit` is how many bytes a document may have.
+/// Reads and checks documents.json.
 ///
 /// # Errors
 /// It cannot be read, or an entry is wrong; the text names file and entry.
-pub(super) fn read_documents(path: &Path, limit: usize) -> Result<DocumentMap, String> {
+pub(super) fn read_documents(path: &Path) -> Result<DocumentMap, String> {
     let wrong = |why: String| format!("documents file {}: {why}", path.display());
     let entries: Vec<DocumentFile> = serde_json::from_str(&read(path)?)
         .map_err(|why| wrong(format!("{why}; {DOCUMENTS_EXAMPLE}")))?;
@@ -161,7 +164,7 @@ pub(super) fn read_documents(path: &Path, limit: usize) -> Result<DocumentMap, S
             let length = key.len();
             return Err(wrong("key", format!("has {length} bytes; allowed are 1 to {MAX_KEY}")));
         }
-        let body = json::canonical(body.get(), limit).map_err(|why| wrong("body", why))?;
+        let body = json::canonical(body.get(), LARGEST).map_err(|why| wrong("body", why))?;
         let place = format!("{collection}/{key}");
         if documents.insert((collection, key), body).is_some() {
             return Err(wrong("key", format!("{place} is there twice")));
@@ -265,12 +268,12 @@ mod tests {
             ),
         ] {
             std::fs::write(&path, text).unwrap();
-            let error = read_documents(&path, 1 << 20).unwrap_err();
+            let error = read_documents(&path).unwrap_err();
             assert!(error.contains("d.json") && error.contains(words), "{text}: {error}");
         }
         std::fs::write(&path, r#"[{"collection": "c", "key": "k", "body": {"bb":1,"a":2}}]"#)
             .unwrap();
-        let read = read_documents(&path, 1 << 20).unwrap();
+        let read = read_documents(&path).unwrap();
         assert_eq!(read[&("c".to_owned(), "k".to_owned())], r#"{"a": 2, "bb": 1}"#);
     }
 }

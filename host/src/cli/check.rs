@@ -39,7 +39,7 @@ struct Other {
 /// so that `--json` always has one object to read. Exit code 0 for a handler, 1 for anything else.
 pub fn run(check: &Check, out: &mut impl Write) -> ExitCode {
     let file = &check.file;
-    let checked = component::load(file).and_then(|guest| Ok((other(check, &guest)?, guest)));
+    let checked = component::load(file, None).and_then(|guest| Ok((other(check, &guest)?, guest)));
     let text = match (&checked, check.json) {
         (Ok((other, guest)), false) => describe(file, guest) + &compared(guest, other.as_ref()),
         (Ok((other, guest)), true) => format!("{:#}\n", to_json(file, guest, other.as_ref())),
@@ -56,7 +56,7 @@ pub fn run(check: &Check, out: &mut impl Write) -> ExitCode {
 /// The build to compare with, if any is asked for.
 fn other(check: &Check, guest: &Guest) -> Result<Option<Other>, String> {
     if let Some(file) = &check.against {
-        let guest = component::load(file)?;
+        let guest = component::load(file, None)?;
         return Ok(Some(Other { place: file.display().to_string(), guest }));
     }
     if !check.against_running {

@@ -7,11 +7,11 @@ use crate::config::Config;
 use crate::plugins::PluginDirectory;
 use crate::sandbox::{Guest, Sandbox, SandboxConfig};
 
-/// Loads one file as the host would.
+/// Loads one file as the host would; compiled code is kept in `cache`.
 ///
 /// # Errors
 /// It cannot be read, or is no handler.
-pub(super) fn load(file: &Path) -> Result<Guest, String> {
+pub(super) fn load(file: &Path, cache: Option<PathBuf>) -> Result<Guest, String> {
     // A link that is named on the command line is meant, wherever it leads.
     let place = file
         .canonicalize()
@@ -22,7 +22,7 @@ pub(super) fn load(file: &Path) -> Result<Guest, String> {
     let name = name.to_string_lossy();
     let directory = PluginDirectory::open(directory).map_err(|error| error.to_string())?;
     let wasm = directory.read(&name).map_err(|error| error.to_string())?;
-    let sandbox = sandbox(None)?;
+    let sandbox = sandbox(cache)?;
     sandbox.load(&name, &wasm).map_err(|error| error.to_string())
 }
 

@@ -97,18 +97,18 @@ pub(super) fn run(invoke: &Invoke) -> Result<ExitCode, Box<dyn std::error::Error
 }
 
 fn attempt(invoke: &Invoke) -> Result<Outcome, Box<dyn std::error::Error>> {
-    let guest = component::load(&invoke.file)?;
-    let description = Arc::clone(guest.description());
     let config = invoke.config.load()?;
+    let file = MessageFile::read(&invoke.message)?;
+    let documents = match &invoke.documents {
+        Some(path) => read_documents(path)?,
+        None => DocumentMap::new(),
+    };
+    let guest = component::load(&invoke.file, config.plugins.cache())?;
+    let description = Arc::clone(guest.description());
     let handler = config.handler(&description.name);
     let limits = Limits::from(handler.limits.unwrap_or(config.limits));
     let mut settings = handler.settings;
     settings.extend(invoke.settings.iter().cloned());
-    let file = MessageFile::read(&invoke.message)?;
-    let documents = match &invoke.documents {
-        Some(path) => read_documents(path, limits.document_size)?,
-        None => DocumentMap::new(),
-    };
     let mut notes = Vec::new();
     for (collection, key) in documents.keys() {
         if !description.collections.contains(collection) {
