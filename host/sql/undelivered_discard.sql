@@ -1,9 +1,10 @@
--- Throws messages away that no stream took: a batch of them. $1 to $7 as in undelivered_counts.sql,
+-- Throws messages away that no stream took: a batch of them; those that stand in a log again are on
+-- their way. $1 to $7 as in undelivered_counts.sql,
 -- $8 after this row, $9 up to this row, $10 limit, $11 by whom
 WITH picked AS MATERIALIZED (
     SELECT u.id, u.position FROM tribox.undelivered u
      WHERE tribox.means_undelivered(u, $1, $2, $3, $4, $5, $6, $7)
-       AND u.position > $8 AND u.position <= $9
+       AND u.resent_seq IS NULL AND u.position > $8 AND u.position <= $9
      ORDER BY u.position LIMIT $10 FOR UPDATE
 ), gone AS (
     DELETE FROM tribox.undelivered u USING picked WHERE u.id = picked.id RETURNING u.*

@@ -6,7 +6,8 @@ use serde_json::json;
 use tribox_tests::chaos;
 use tribox_tests::{Stack, wait_until};
 
-const IN_HAND: &str = "SELECT coalesce(max(cardinality(inbox_keys)), 0)::bigint FROM tribox.in_hand";
+const IN_HAND: &str =
+    "SELECT coalesce(max(cardinality(inbox_keys)), 0)::bigint FROM tribox.in_hand";
 
 /// The guest spins, as a host would hang that is about to crash, and the process is killed.
 #[tokio::test]

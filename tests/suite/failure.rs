@@ -96,7 +96,10 @@ async fn a_trap_is_tried_again_where_that_is_wanted() -> Result<()> {
     order(&stack, "behind", "k", "count").await?;
     stack.until("SELECT count(*) FROM tribox.parked WHERE state = 'dead'", 1).await?;
     let parked = stack.parked().await?;
-    assert_eq!((&*parked[0].message_id, &*parked[0].reason, parked[0].attempts), ("panics", "trap", 3));
+    assert_eq!(
+        (&*parked[0].message_id, &*parked[0].reason, parked[0].attempts),
+        ("panics", "trap", 3)
+    );
     chaos::told_when(&stack.broker, 1).await?;
     host.stop().await
 }

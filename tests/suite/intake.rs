@@ -164,9 +164,8 @@ async fn too_many_unpublished_messages_close_the_intake_of_their_handler() -> Re
     stack.broker.jetstream.update_stream(&config).await?;
     stack.broker.create_stream("BOOKS", &["accounts.events.*.*"]).await?;
     let host = stack.serve().await?;
-    let count = |n: u32| {
-        (format!("c-{n}"), "chaos.k.do".to_owned(), json!({"do": "count"}).to_string())
-    };
+    let count =
+        |n: u32| (format!("c-{n}"), "chaos.k.do".to_owned(), json!({"do": "count"}).to_string());
     stack.broker.publish_all((0..200).map(count)).await?;
     waits(&host, "outbox", 1.0).await?;
     accounts_go_on(&stack, "a").await?;

@@ -64,6 +64,12 @@ async fn what_is_retried_is_due_and_what_is_thrown_away_is_recorded() -> Result<
     assert_eq!(desk.number(due).await?, 0);
     assert_eq!(desk.json(&["undelivered", "retry", "--subject", "nowhere.x"])?["retried"], 2);
     assert_eq!(desk.number(due).await?, 2);
+    // What stands in a log again will be sent: it cannot be thrown away any more.
+    desk.execute("UPDATE tribox.undelivered SET resent_by = 1, resent_seq = 7 WHERE id = 'u-4'")
+        .await?;
+    let said = desk.run(&["undelivered", "discard", "--id", "u-4", "--yes"])?.ok()?;
+    assert!(said.contains("discarded 0 messages") && said.contains("on their way"), "{said}");
+    assert!(desk.run(&["undelivered", "list"])?.ok()?.contains("on its way"));
     let done = desk.json(&["undelivered", "discard", "--handler", "chaos", "--yes"])?;
     assert_eq!(done["discarded"], 2);
     assert_eq!(ids(&desk.json(&["undelivered", "list"])?), ["u-4", "u-3"]);

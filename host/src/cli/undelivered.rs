@@ -150,8 +150,12 @@ fn counted(counts: &[UndeliveredCount]) -> String {
     table(&rows)
 }
 
-fn next(line: &UndeliveredLine) -> String {
-    line.retry_ms.map_or_else(|| "-".to_owned(), until)
+fn next(line: &UndeliveredLine, none: &str) -> String {
+    match line.retry_ms {
+        _ if line.on_its_way => "on its way".to_owned(),
+        Some(milliseconds) => until(milliseconds),
+        None => none.to_owned(),
+    }
 }
 
 fn lines(lines: &[UndeliveredLine]) -> String {
@@ -165,7 +169,7 @@ fn lines(lines: &[UndeliveredLine]) -> String {
             line.reason.clone(),
             line.attempts.to_string(),
             span(line.age_ms),
-            next(line),
+            next(line, "-"),
             short(&line.id, 48),
             short(&line.error, 60),
         ]
@@ -199,7 +203,7 @@ async fn show(operator: &Operator, row: i64, json: bool) -> Outcome {
         ("error", printable(&line.error)),
         ("tries", line.attempts.to_string()),
         ("failed", format!("{failed_at}, {} ago", span(line.age_ms))),
-        ("sent again", line.retry_ms.map_or_else(|| "when it is asked for".to_owned(), until)),
+        ("sent again", next(line, "when it is asked for, or after the first of its subject")),
     ];
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(n, v)| vec![n.to_owned(), v]).collect();
     say(&table(&rows));
@@ -267,5 +271,9 @@ async fn change(
             format!("discarded {changed}; tribox.discarded has a copy of each")
         }
     });
+    if !sure.dry_run && done.changed < meant {
+        let left = count(meant - done.changed, "message");
+        say(&format!("{left}: on their way into a stream already, and left to it"));
+    }
     Ok(())
 }

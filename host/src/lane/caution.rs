@@ -26,7 +26,11 @@ pub struct Caution {
 
 impl Caution {
     pub fn new(until: Option<Instant>, suspects: HashMap<InboxKey, i32>) -> Self {
-        Caution { until, suspects: Mutex::new(suspects), one_at_a_time: tokio::sync::Mutex::default() }
+        Caution {
+            until,
+            suspects: Mutex::new(suspects),
+            one_at_a_time: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Whether a turn has to be taken with care.
@@ -55,8 +59,7 @@ impl Caution {
             }
         }
         let mut parts = Vec::new();
-        while let Some(at) =
-            batch.members.iter().position(|m| suspects.contains_key(&m.inbox_key))
+        while let Some(at) = batch.members.iter().position(|m| suspects.contains_key(&m.inbox_key))
         {
             let (before, rest) = batch.split(at);
             let (suspect, rest) = rest.split(1);

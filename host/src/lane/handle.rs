@@ -92,7 +92,9 @@ impl Pass<'_> {
         let key = message.key.as_deref();
         match &member.origin {
             Origin::Stream(delivery) => {
-                if self.rules.known.contains(&member.inbox_key) || !self.seen.insert(member.inbox_key) {
+                if self.rules.known.contains(&member.inbox_key)
+                    || !self.seen.insert(member.inbox_key)
+                {
                     return Ok(Fate::Duplicate);
                 }
                 if let Some(why) = &delivery.unroutable {

@@ -262,10 +262,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<ParkedMessage>, StoreAway>> + Send;
 
     /// Notes what is in hand, before it is handled: for finding out what brings the process down.
-    fn note_in_hand(
-        &self,
-        keys: &[InboxKey],
-    ) -> impl Future<Output = Result<(), StoreAway>> + Send;
+    fn note_in_hand(&self, keys: &[InboxKey])
+    -> impl Future<Output = Result<(), StoreAway>> + Send;
 
     /// These messages were handled: they did not bring the process down.
     fn forget_suspects(

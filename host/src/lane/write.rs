@@ -50,13 +50,8 @@ pub fn write(source: &Source, batch: &Batch, handled: &Handled) -> Written {
         positions: positions(&batch.members),
         ..Commit::default()
     };
-    let mut writer = Writer {
-        source,
-        commit,
-        transient: Vec::new(),
-        next: log.last + 1,
-        names: HashMap::new(),
-    };
+    let mut writer =
+        Writer { source, commit, transient: Vec::new(), next: log.last + 1, names: HashMap::new() };
     for (member, fate) in batch.members.iter().zip(&handled.fates) {
         writer.member(member, fate);
     }

@@ -70,16 +70,8 @@ impl Failure {
 
 /// The reasons that another build of the handler may mend, as [`Failure::reason`] has them: the ways in
 /// which a build, not a decision of the handler, fails a message.
-pub const MENDED_BY_A_BUILD: [&str; 8] = [
-    "trap",
-    "fuel",
-    "deadline",
-    "memory",
-    "contract",
-    "invalid-effects",
-    "refused",
-    "crash",
-];
+pub const MENDED_BY_A_BUILD: [&str; 8] =
+    ["trap", "fuel", "deadline", "memory", "contract", "invalid-effects", "refused", "crash"];
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,10 @@ use crate::lane::ports::Clock;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "whether a message is past is told by this clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whether a message is past is told by this clock"
+    )]
     fn unix_millis(&self) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -97,7 +97,11 @@ pub async fn heal(
     }
     if healed > 0 {
         shared.metrics.handler(handler).healed.inc_by(u64::try_from(healed).unwrap_or_default());
-        tracing::info!(handler, count = healed, "trying again what failed by a fault of another build");
+        tracing::info!(
+            handler,
+            count = healed,
+            "trying again what failed by a fault of another build"
+        );
     }
     Ok(())
 }

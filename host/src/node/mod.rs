@@ -125,7 +125,8 @@ async fn start(
         metrics.clone(),
     );
     let (fatal_sender, fatal) = mpsc::unbounded_channel();
-    let shared = Shared { config, store, nats, relay, health, metrics, caution, fatal: fatal_sender };
+    let shared =
+        Shared { config, store, nats, relay, health, metrics, caution, fatal: fatal_sender };
     Ok(Some(Node { shared, plugins, sandbox, relay_task, fatal }))
 }
 

@@ -44,12 +44,7 @@ impl Postgres {
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn heal(
-        &self,
-        handler: &str,
-        component: i32,
-        limit: i64,
-    ) -> Result<i64, StoreAway> {
+    pub async fn heal(&self, handler: &str, component: i32, limit: i64) -> Result<i64, StoreAway> {
         let query = sqlx::query_scalar(sql!("heal"))
             .bind(handler)
             .bind(component)

@@ -120,7 +120,11 @@ impl Metrics {
             duplicates: add(&mut r, "duplicates", "Messages that had been handled before"),
             sent: add(&mut r, "sent", "Messages put into the outbox"),
             parked: add(&mut r, "parked", "Messages set aside, by reason"),
-            parked_now: add(&mut r, "parked_messages", "Messages parked now, by state, up to 200,000"),
+            parked_now: add(
+                &mut r,
+                "parked_messages",
+                "Messages parked now, by state, up to 200,000",
+            ),
             waits: add(&mut r, "waiting", "1 while a handler takes nothing in, by reason"),
             expired_unhandled: add(
                 &mut r,

@@ -50,6 +50,8 @@ pub struct UndeliveredLine {
     pub age_ms: i64,
     /// Until it is sent again; null: when it is asked for, or after the first of its subject.
     pub retry_ms: Option<i64>,
+    /// It stands in a log again.
+    pub on_its_way: bool,
 }
 
 /// All of one.
@@ -183,5 +185,6 @@ fn line(row: &PgRow) -> Result<UndeliveredLine, sqlx::Error> {
         attempts: row.try_get("attempts")?,
         age_ms: row.try_get("age_ms")?,
         retry_ms: row.try_get("retry_ms")?,
+        on_its_way: row.try_get("on_its_way")?,
     })
 }
