@@ -19,6 +19,7 @@ pub mod raw;
 mod run;
 mod stack;
 pub mod tables;
+pub mod tool;
 mod wait;
 
 pub use broker::{Broker, Stored};

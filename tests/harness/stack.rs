@@ -57,7 +57,8 @@ impl Stack {
     pub async fn with(name: &str, options: StackOptions) -> Result<Self> {
         let directory = run::new_directory(name)?;
         let (postgres, database_url) = if options.own_postgres {
-            let postgres = PrivatePostgres::start(&directory.join("postgres"), &options.postgres).await?;
+            let postgres =
+                PrivatePostgres::start(&directory.join("postgres"), &options.postgres).await?;
             let url = postgres.url();
             database::migrate(&url).await?;
             (Some(postgres), url)

@@ -1,22 +1,48 @@
-//! `tribox check FILE`: is this a handler, and what does it say of itself? No servers, no config.
+//! `tribox check FILE`: is this a handler, what does it say of itself, and what is different from the
+//! build that runs? No servers.
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::plugins::PluginDirectory;
-use crate::sandbox::{Guest, Import, ImportKind, Sandbox, SandboxConfig};
+use super::{ConfigFile, compare, component};
+use crate::sandbox::{Guest, Import, ImportKind};
+
+/// What is checked.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The component.
+    file: PathBuf,
+    /// Say what is different from this other build of the handler, and what that means.
+    #[arg(long, value_name = "OTHER", conflicts_with = "against_running")]
+    against: Option<PathBuf>,
+    /// The same, with the file in the plugin directory that has the same handler name.
+    #[arg(long)]
+    against_running: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// For scripts.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Another build to compare with: where it is, and what it is.
+struct Other {
+    place: String,
+    guest: Guest,
+}
 
 /// Checks one file as the host would load it, and prints to `out` what it found: the refusal too,
 /// so that `--json` always has one object to read. Exit code 0 for a handler, 1 for anything else.
-pub fn run(file: &Path, as_json: bool, out: &mut impl Write) -> ExitCode {
-    let checked = check(file);
-    let text = match (&checked, as_json) {
-        (Ok(guest), false) => describe(file, guest),
-        (Ok(guest), true) => format!("{:#}\n", to_json(file, guest)),
+pub fn run(check: &Check, out: &mut impl Write) -> ExitCode {
+    let file = &check.file;
+    let checked = component::load(file, None).and_then(|guest| Ok((other(check, &guest)?, guest)));
+    let text = match (&checked, check.json) {
+        (Ok((other, guest)), false) => describe(file, guest) + &compared(guest, other.as_ref()),
+        (Ok((other, guest)), true) => format!("{:#}\n", to_json(file, guest, other.as_ref())),
         (Err(error), false) => format!("refused: {error}\n"),
         (Err(error), true) => {
             let file = file.display().to_string();
@@ -27,20 +53,23 @@ pub fn run(file: &Path, as_json: bool, out: &mut impl Write) -> ExitCode {
     if checked.is_ok() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn check(file: &Path) -> Result<Guest, String> {
-    // A link that is named on the command line is meant, wherever it leads.
-    let place = file
-        .canonicalize()
-        .map_err(|error| format!("{} cannot be opened: {error}", file.display()))?;
-    let (Some(directory), Some(name)) = (place.parent(), place.file_name()) else {
-        return Err(format!("{} does not name a file", file.display()));
-    };
-    let name = name.to_string_lossy();
-    let directory = PluginDirectory::open(directory).map_err(|error| error.to_string())?;
-    let wasm = directory.read(&name).map_err(|error| error.to_string())?;
-    let sandbox = Sandbox::new(SandboxConfig { concurrency: 1, cache: None })
-        .map_err(|error| error.to_string())?;
-    sandbox.load(&name, &wasm).map_err(|error| error.to_string())
+/// The build to compare with, if any is asked for.
+fn other(check: &Check, guest: &Guest) -> Result<Option<Other>, String> {
+    if let Some(file) = &check.against {
+        let guest = component::load(file, None)?;
+        return Ok(Some(Other { place: file.display().to_string(), guest }));
+    }
+    if !check.against_running {
+        return Ok(None);
+    }
+    let config = check.config.load().map_err(|why| why.to_string())?;
+    let (file, guest) = component::of_handler(&config, &guest.description().name)?;
+    Ok(Some(Other { place: file.display().to_string(), guest }))
+}
+
+fn compared(guest: &Guest, other: Option<&Other>) -> String {
+    let Some(Other { place, guest: old }) = other else { return String::new() };
+    compare::to_text(place, guest, old, &compare::compare(guest, old))
 }
 
 fn import(kind: ImportKind) -> &'static str {
@@ -83,7 +112,7 @@ fn list(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-fn to_json(file: &Path, guest: &Guest) -> Value {
+fn to_json(file: &Path, guest: &Guest, other: Option<&Other>) -> Value {
     let description = guest.description();
     let subscriptions = description.subscriptions.iter().map(|subscription| {
         json!({
@@ -94,7 +123,7 @@ fn to_json(file: &Path, guest: &Guest) -> Value {
     });
     let imports = guest.imports().iter();
     let imports = imports.map(|i| json!({ "name": i.name, "kind": import(i.kind) }));
-    json!({
+    let mut object = json!({
         "file": file.display().to_string(),
         "handler": description.name,
         "version": description.version,
@@ -106,12 +135,28 @@ fn to_json(file: &Path, guest: &Guest) -> Value {
         "publishes": description.publishes,
         "imports": imports.collect::<Vec<_>>(),
         "error": null,
-    })
+    });
+    if let (Some(Other { place, guest: old }), Value::Object(fields)) = (other, &mut object) {
+        let against = json!({
+            "file": place,
+            "version": old.description().version,
+            "digest": old.digest(),
+            "same_build": old.digest() == guest.digest(),
+            "differences": compare::compare(guest, old),
+        });
+        fields.insert("against".to_owned(), against);
+    }
+    object
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(file: &Path, json: bool) -> Check {
+        let config = ConfigFile { config: None };
+        Check { file: file.to_owned(), against: None, against_running: false, config, json }
+    }
 
     fn refused(content: &[u8], as_json: bool) -> String {
         let place = tempfile::tempdir().unwrap();
@@ -119,7 +164,7 @@ mod tests {
         std::fs::write(&file, content).unwrap();
         let mut out = Vec::new();
         // ExitCode cannot be compared; its text can.
-        let code = format!("{:?}", run(&file, as_json, &mut out));
+        let code = format!("{:?}", run(&check(&file, as_json), &mut out));
         assert_eq!(code, format!("{:?}", ExitCode::FAILURE));
         String::from_utf8(out).unwrap()
     }
@@ -132,7 +177,7 @@ mod tests {
         assert!(object["handler"].is_null());
         assert!(object["error"].as_str().unwrap().contains("not WebAssembly"));
         let mut out = Vec::new();
-        run(Path::new("/nowhere/x.wasm"), false, &mut out);
+        run(&check(Path::new("/nowhere/x.wasm"), false), &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("refused: /nowhere/x.wasm cannot be opened"), "{text}");
     }

@@ -1,14 +1,30 @@
 //! The program's commands. Each prints what a person wants to know, and says by its exit code
-//! whether it went well: 0 yes, 1 no, 2 for arguments that make no sense.
+//! whether it went well: 0 yes, 1 no, 2 for arguments that make no sense. `invoke` has more of them.
 
 mod bench;
+mod case;
 pub mod check;
+mod compare;
+mod component;
 mod dev;
+mod diff;
 mod hints;
+mod invoke;
 mod logging;
 mod migrate;
+mod operate;
+mod outcome;
+mod output;
+mod parked;
+mod pause;
 mod provision;
+mod scheduled;
 mod serve;
+mod show;
+mod status;
+mod text;
+mod trial;
+mod undelivered;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -47,12 +63,30 @@ enum Command {
         data: PathBuf,
     },
     /// Is this file a handler? Prints what it says of itself, or why it is refused.
-    Check {
-        file: PathBuf,
-        /// For scripts.
-        #[arg(long)]
-        json: bool,
+    Check(check::Check),
+    /// Try a handler on one message from a file: the same sandbox, no servers, nothing is changed.
+    Invoke(invoke::Invoke),
+    /// Messages that were set aside: look at them, retry them, throw them away.
+    Parked {
+        #[command(subcommand)]
+        command: parked::Parked,
     },
+    /// Outgoing messages that no stream took.
+    Undelivered {
+        #[command(subcommand)]
+        command: undelivered::Undelivered,
+    },
+    /// Delayed messages that wait.
+    Scheduled {
+        #[command(subcommand)]
+        command: scheduled::Scheduled,
+    },
+    /// Stop handling messages of a handler, or of one key of it, until it is resumed.
+    Pause(pause::What),
+    /// Let a paused handler or key go on.
+    Resume(pause::What),
+    /// Nodes, handlers, what waits, and how far streams were handled.
+    Status(operate::Common),
     /// Bring the database schema up to date.
     Migrate {
         #[command(flatten)]
@@ -108,7 +142,17 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Command::Check { file, json } => return check::run(&file, json, &mut std::io::stdout()),
+        Command::Check(check) => return check::run(&check, &mut std::io::stdout()),
+        Command::Invoke(invoke) => match invoke::run(&invoke) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
+        Command::Parked { command } => parked::run(command),
+        Command::Undelivered { command } => undelivered::run(command),
+        Command::Scheduled { command } => scheduled::run(command),
+        Command::Pause(what) => pause::pause(&what),
+        Command::Resume(what) => pause::resume(&what),
+        Command::Status(common) => status::run(&common),
         Command::Serve { config } => serve::run(&config),
         Command::Dev { directory, config, data } => dev::run(&directory, config.as_deref(), &data),
         Command::Migrate { config, print } => migrate::run(&config, print),

@@ -55,6 +55,11 @@ pub fn is_away(error: sqlx::Error) -> StoreAway {
     StoreAway(error.to_string())
 }
 
+/// Whether a statement was ended because another one was in its way: again, it may go through.
+pub(super) fn was_in_the_way(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("40001" | "40P01"))
+}
+
 /// An error of a commit.
 pub(super) fn of_commit(error: &sqlx::Error) -> CommitError {
     let text = error.to_string();

@@ -19,6 +19,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "functions",
         sql: include_str!("../../migrations/0002_functions.sql"),
     },
+    Migration {
+        version: 3,
+        name: "operator",
+        sql: include_str!("../../migrations/0003_operator.sql"),
+    },
 ];
 
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS tribox;

@@ -8,6 +8,7 @@ mod error;
 mod log;
 mod migrate;
 mod nodes;
+mod operator;
 mod parked;
 mod prune;
 mod read;
@@ -20,6 +21,11 @@ pub use self::error::ConnectError;
 pub use self::log::{LoggedEntry, OpenedWriter, Unfinished};
 pub use self::migrate::{MIGRATIONS, Migration, migrate, pending, print as print_migrations};
 pub use self::nodes::{Node, Registered, register};
+pub use self::operator::{
+    Batch, HandlerStatus, NodeStatus, NotOperable, Operator, ParkedCount, ParkedDetail,
+    ParkedFilter, ParkedLine, PausedKey, Position, ScheduledCount, ScheduledFilter, ScheduledLine,
+    UndeliveredCount, UndeliveredDetail, UndeliveredFilter, UndeliveredLine,
+};
 
 /// How long a statement may take before the host takes the database for unreachable.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,12 +46,14 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("count_scheduled", include_str!("../../sql/count_scheduled.sql")),
     ("count_scheduled_by", include_str!("../../sql/count_scheduled_by.sql")),
     ("count_undelivered", include_str!("../../sql/count_undelivered.sql")),
+    ("documents_of_key", include_str!("../../sql/documents_of_key.sql")),
     ("end_node", include_str!("../../sql/end_node.sql")),
     ("ensure_view", include_str!("../../sql/ensure_view.sql")),
     ("forget_suspects", include_str!("../../sql/forget_suspects.sql")),
     ("heal", include_str!("../../sql/heal.sql")),
     ("heartbeat", include_str!("../../sql/heartbeat.sql")),
     ("held_keys", include_str!("../../sql/held_keys.sql")),
+    ("known_handlers", include_str!("../../sql/known_handlers.sql")),
     ("list_documents", include_str!("../../sql/list_documents.sql")),
     ("load", include_str!("../../sql/load.sql")),
     ("moved_logs", include_str!("../../sql/moved_logs.sql")),
@@ -53,8 +61,15 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("node_holder", include_str!("../../sql/node_holder.sql")),
     ("note_in_hand", include_str!("../../sql/note_in_hand.sql")),
     ("open_writer", include_str!("../../sql/open_writer.sql")),
+    ("parked_counts", include_str!("../../sql/parked_counts.sql")),
+    ("parked_discard", include_str!("../../sql/parked_discard.sql")),
     ("parked_due", include_str!("../../sql/parked_due.sql")),
+    ("parked_list", include_str!("../../sql/parked_list.sql")),
     ("parked_messages", include_str!("../../sql/parked_messages.sql")),
+    ("parked_one", include_str!("../../sql/parked_one.sql")),
+    ("parked_retry", include_str!("../../sql/parked_retry.sql")),
+    ("pause_handler", include_str!("../../sql/pause_handler.sql")),
+    ("pause_key", include_str!("../../sql/pause_key.sql")),
     ("paused", include_str!("../../sql/paused.sql")),
     ("paused_keys", include_str!("../../sql/paused_keys.sql")),
     ("positions", include_str!("../../sql/positions.sql")),
@@ -69,9 +84,23 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("register_node", include_str!("../../sql/register_node.sql")),
     ("release_due", include_str!("../../sql/release_due.sql")),
     ("resend", include_str!("../../sql/resend.sql")),
+    ("resume_handler", include_str!("../../sql/resume_handler.sql")),
+    ("resume_key", include_str!("../../sql/resume_key.sql")),
+    ("scheduled_cancel", include_str!("../../sql/scheduled_cancel.sql")),
+    ("scheduled_counts", include_str!("../../sql/scheduled_counts.sql")),
+    ("scheduled_list", include_str!("../../sql/scheduled_list.sql")),
     ("set_undelivered", include_str!("../../sql/set_undelivered.sql")),
     ("settle_resent", include_str!("../../sql/settle_resent.sql")),
+    ("status_handlers", include_str!("../../sql/status_handlers.sql")),
+    ("status_nodes", include_str!("../../sql/status_nodes.sql")),
+    ("status_paused_keys", include_str!("../../sql/status_paused_keys.sql")),
+    ("status_positions", include_str!("../../sql/status_positions.sql")),
     ("suspects", include_str!("../../sql/suspects.sql")),
+    ("undelivered_counts", include_str!("../../sql/undelivered_counts.sql")),
+    ("undelivered_discard", include_str!("../../sql/undelivered_discard.sql")),
+    ("undelivered_list", include_str!("../../sql/undelivered_list.sql")),
+    ("undelivered_one", include_str!("../../sql/undelivered_one.sql")),
+    ("undelivered_retry", include_str!("../../sql/undelivered_retry.sql")),
     ("unfinished", include_str!("../../sql/unfinished.sql")),
     ("wake_undelivered", include_str!("../../sql/wake_undelivered.sql")),
     ("writer_ids", include_str!("../../sql/writer_ids.sql")),
@@ -81,7 +110,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
 /// A statement of [`STATEMENTS`].
 macro_rules! sql {
     ($name:literal) => {
-        include_str!(concat!("../../sql/", $name, ".sql"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/", $name, ".sql"))
     };
 }
 use sql;

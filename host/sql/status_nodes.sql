@@ -1,0 +1,5 @@
+-- Who runs, or ran.
+SELECT name, epoch, holder, clean,
+       to_char(started AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS started,
+       (extract(epoch FROM now() - seen) * 1000)::bigint AS seen_ms
+  FROM tribox.nodes ORDER BY seen DESC, name

@@ -1,0 +1,142 @@
+//! `tribox status`: nodes, handlers, what waits, and how far streams were handled; from Postgres
+//! alone, so that it works where no host runs.
+
+use serde_json::json;
+
+use super::operate::{Common, say_json};
+use super::text::{count, short, span, table};
+use super::{Outcome, say};
+use crate::model::rules;
+use crate::store::{HandlerStatus, NodeStatus, PausedKey, Position};
+
+/// Without a sign of life for this long, a node is taken for gone.
+const SILENT: i64 = 15_000;
+/// Paused keys that are looked up, and shown to people.
+const KEYS: i64 = 10_000;
+const SHOWN: usize = 20;
+
+pub(super) fn run(common: &Common) -> Outcome {
+    common.operate(async |operator| {
+        let nodes = operator.nodes().await?;
+        let handlers = operator.handlers().await?;
+        let paused_keys = operator.paused_keys(KEYS).await?;
+        let positions = operator.positions().await?;
+        if common.json {
+            let nodes: Vec<_> = nodes.iter().map(with_state).collect();
+            return say_json(&json!({
+                "nodes": nodes, "handlers": handlers, "paused_keys": paused_keys,
+                "positions": positions,
+            }));
+        }
+        say(&node_table(&nodes));
+        say(&handler_table(&handlers));
+        if let Some(paused) = paused(&handlers, &paused_keys) {
+            say(&paused);
+        }
+        say(&position_table(&positions));
+        Ok(())
+    })
+}
+
+fn state(node: &NodeStatus) -> &'static str {
+    match (node.clean, node.seen_ms < SILENT) {
+        (true, _) => "stopped",
+        (false, true) => "running",
+        (false, false) => "silent",
+    }
+}
+
+fn with_state(node: &NodeStatus) -> serde_json::Value {
+    let NodeStatus { name, epoch, holder, started, seen_ms, .. } = node;
+    json!({
+        "name": name, "state": state(node), "epoch": epoch, "holder": holder, "started": started,
+        "seen_ms": seen_ms,
+    })
+}
+
+/// A heading and rows as a table, or a line that says that there are none.
+fn or_none(heading: &[&str], rows: Vec<Vec<String>>, none: &str) -> String {
+    if rows.is_empty() {
+        return format!("{none}\n");
+    }
+    let mut all = vec![heading.iter().map(|name| (*name).to_owned()).collect()];
+    all.extend(rows);
+    table(&all)
+}
+
+fn node_table(nodes: &[NodeStatus]) -> String {
+    let row = |node: &NodeStatus| {
+        let seen = format!("{} ago", span(node.seen_ms));
+        let (name, epoch) = (short(&node.name, 63), node.epoch.to_string());
+        vec![name, state(node).to_owned(), seen, epoch, short(&node.holder, 60)]
+    };
+    let heading = ["node", "state", "seen", "epoch", "holder"];
+    or_none(&heading, nodes.iter().map(row).collect(), "no host has run on this database yet")
+}
+
+fn handler_table(handlers: &[HandlerStatus]) -> String {
+    let row = |h: &HandlerStatus| {
+        let build = h.version.as_deref().zip(h.digest.as_deref());
+        let build = build.map(|(version, digest)| {
+            format!("{} ({})", short(version, 20), rules::shorten_to(digest, 8))
+        });
+        vec![
+            short(&h.handler, 63),
+            build.unwrap_or_else(|| "-".to_owned()),
+            h.retrying.to_string(),
+            h.waiting.to_string(),
+            h.holding.to_string(),
+            h.dead.to_string(),
+            h.scheduled.to_string(),
+            h.undelivered.to_string(),
+            h.unpublished.to_string(),
+            h.oldest_unsent_ms.map_or_else(|| "-".to_owned(), span),
+            if h.paused_by.is_some() { "paused".to_owned() } else { String::new() },
+        ]
+    };
+    let heading = [
+        "handler",
+        "newest build",
+        "retrying",
+        "waiting",
+        "holding",
+        "dead",
+        "scheduled",
+        "undelivered",
+        "unpublished",
+        "oldest",
+        "",
+    ];
+    or_none(&heading, handlers.iter().map(row).collect(), "no handler has run yet")
+}
+
+fn paused(handlers: &[HandlerStatus], keys: &[PausedKey]) -> Option<String> {
+    let handler = |h: &HandlerStatus| {
+        let (by, at) = (h.paused_by.as_deref()?, h.paused_at.as_deref()?);
+        Some(format!("paused: handler {}, by {}, {at}", short(&h.handler, 63), short(by, 60)))
+    };
+    let key = |k: &PausedKey| {
+        let (key, handler) = (short(&k.key, 60), short(&k.handler, 63));
+        let (by, behind) = (short(&k.paused_by, 80), count(k.behind, "message"));
+        format!("paused: key '{key}' of {handler}, {behind} behind, {by}, {}", k.paused_at)
+    };
+    let mut lines: Vec<String> = handlers.iter().filter_map(handler).collect();
+    lines.extend(keys.iter().take(SHOWN).map(key));
+    if keys.len() > SHOWN {
+        lines.push(format!("… and {} more (--json)", count(more(keys.len()), "paused key")));
+    }
+    (!lines.is_empty()).then(|| lines.join("\n") + "\n")
+}
+
+fn more(keys: usize) -> i64 {
+    i64::try_from(keys - SHOWN).unwrap_or(i64::MAX)
+}
+
+fn position_table(positions: &[Position]) -> String {
+    let row = |p: &Position| {
+        let (handled, floor) = (p.handled.to_string(), p.floor.to_string());
+        vec![short(&p.handler, 63), short(&p.stream, 63), handled, floor]
+    };
+    let heading = ["handler", "stream", "handled up to", "without a gap"];
+    or_none(&heading, positions.iter().map(row).collect(), "nothing was handled yet")
+}

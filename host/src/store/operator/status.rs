@@ -1,0 +1,110 @@
+//! How everything stands: nodes, handlers, positions in streams.
+
+use serde::Serialize;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::{Operator, answered};
+use crate::lane::ports::StoreAway;
+use crate::store::sql;
+
+/// A node, running or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeStatus {
+    pub name: String,
+    pub epoch: i64,
+    pub holder: String,
+    /// It ended in order.
+    pub clean: bool,
+    pub started: String,
+    /// Since its last sign of life.
+    pub seen_ms: i64,
+}
+
+/// A handler, and what waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HandlerStatus {
+    pub handler: String,
+    /// Of the newest build that a host has run.
+    pub version: Option<String>,
+    pub digest: Option<String>,
+    pub paused_by: Option<String>,
+    pub paused_at: Option<String>,
+    pub retrying: i64,
+    pub waiting: i64,
+    pub holding: i64,
+    pub dead: i64,
+    pub scheduled: i64,
+    pub undelivered: i64,
+    /// Committed and not yet in their streams.
+    pub unpublished: i64,
+    pub oldest_unsent_ms: Option<i64>,
+}
+
+/// How far a handler has handled a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Position {
+    pub handler: String,
+    pub stream: String,
+    /// Unix seconds: when the stream was made.
+    pub stream_created: i64,
+    /// The highest sequence, and the one up to which all were.
+    pub handled: i64,
+    pub floor: i64,
+}
+
+impl Operator {
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn nodes(&self) -> Result<Vec<NodeStatus>, StoreAway> {
+        let query = sqlx::query(sql!("status_nodes")).try_map(|row: PgRow| {
+            Ok(NodeStatus {
+                name: row.try_get("name")?,
+                epoch: row.try_get("epoch")?,
+                holder: row.try_get("holder")?,
+                clean: row.try_get("clean")?,
+                started: row.try_get("started")?,
+                seen_ms: row.try_get("seen_ms")?,
+            })
+        });
+        answered(query.fetch_all(&self.pool)).await
+    }
+
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn handlers(&self) -> Result<Vec<HandlerStatus>, StoreAway> {
+        let query = sqlx::query(sql!("status_handlers")).try_map(|row: PgRow| {
+            Ok(HandlerStatus {
+                handler: row.try_get("handler")?,
+                version: row.try_get("version")?,
+                digest: row.try_get("digest")?,
+                paused_by: row.try_get("paused_by")?,
+                paused_at: row.try_get("paused_at")?,
+                retrying: row.try_get("retrying")?,
+                waiting: row.try_get("waiting")?,
+                holding: row.try_get("holding")?,
+                dead: row.try_get("dead")?,
+                scheduled: row.try_get("scheduled")?,
+                undelivered: row.try_get("undelivered")?,
+                unpublished: row.try_get("unpublished")?,
+                oldest_unsent_ms: row.try_get("oldest_unsent_ms")?,
+            })
+        });
+        answered(query.fetch_all(&self.pool)).await
+    }
+
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn positions(&self) -> Result<Vec<Position>, StoreAway> {
+        let query = sqlx::query(sql!("status_positions")).try_map(|row: PgRow| {
+            Ok(Position {
+                handler: row.try_get("handler")?,
+                stream: row.try_get("stream")?,
+                stream_created: row.try_get("stream_created")?,
+                handled: row.try_get("handled")?,
+                floor: row.try_get("floor")?,
+            })
+        });
+        answered(query.fetch_all(&self.pool)).await
+    }
+}
