@@ -3,6 +3,7 @@
 //! was verified.
 
 mod compare;
+mod failing;
 mod floor;
 mod limit;
 mod machine;

@@ -91,7 +91,7 @@ async fn load(handlers: usize, outgoing: usize, messages: usize) -> Result<Throu
 }
 
 /// CPU seconds of Postgres, NATS and program, and bytes of WAL.
-async fn used(stack: &Stack, program: &Program) -> Result<[f64; 4]> {
+pub async fn used(stack: &Stack, program: &Program) -> Result<[f64; 4]> {
     let postgres = stack.postgres.as_ref().and_then(|p| p.pid()).context("no Postgres")?;
     let nats = stack.nats.pid().context("no nats-server")?;
     Ok([usage(postgres)?.cpu, usage(nats)?.cpu, usage(program.id())?.cpu, wal_bytes(stack).await?])

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::picture::number;
 use crate::run::{self, Throughput};
-use crate::{Shape, USUAL, Variant, page, report, special};
+use crate::{Shape, USUAL, Variant, failing, page, report, special};
 
 /// A sweep with what it came to.
 pub struct Table {
@@ -18,9 +18,9 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "lanes", "turn", "payload", "keys", "outgoing", "handlers", "startup", "xmin", "backlog",
-    "inbox", "waiting", "memory",
+    "inbox", "waiting", "memory", "failures",
 ];
 
 /// How long one of them may take.
@@ -96,6 +96,7 @@ async fn one(name: &str) -> Result<Table> {
         "backlog" => special::backlog(1_000_000).await,
         "inbox" => special::inbox(&rows_from("INBOX_ROWS", &[0, 5_000_000])?).await,
         "waiting" => special::waiting(1_000_000).await,
+        "failures" => failing::failures().await,
         "memory" => {
             let minutes = rows_from("MEMORY_MINUTES", &[10])?;
             special::memory(minutes.first().copied().unwrap_or(10)).await

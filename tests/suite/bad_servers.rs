@@ -45,7 +45,7 @@ async fn refused(stack: &mut Stack) -> Result<(ExitStatus, String)> {
 }
 
 /// The loopback port in a URL.
-fn port(url: &str) -> u16 {
+pub fn port(url: &str) -> u16 {
     let address = url.rsplit('@').next().unwrap_or(url);
     let port = address.rsplit(':').next().and_then(|end| end.split('/').next());
     port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("no port in {url}"))

@@ -9,7 +9,9 @@ use async_nats::HeaderMap;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tribox_tests::chaos::{self, ORDERS};
-use tribox_tests::{Host, Stack, programs};
+use tribox_tests::{FaultProxy, Host, Stack, programs, wait_until};
+
+use crate::bad_servers;
 
 const PARKED: &str = "SELECT count(*) FROM tribox.parked";
 const OPEN: &str = "SELECT count(*) FROM tribox.parked WHERE state <> 'dead'";
@@ -261,7 +263,8 @@ fn published(verb: Verb, gate: u64) -> Value {
     }
 }
 
-/// Thousands of keys with random failures and retries, restarts and kills among them: each key tells
+/// Thousands of keys with random failures and retries, servers taken away and given back, a kill and
+/// a restart among them: each key tells
 /// what it would tell if its messages were handled one by one.
 #[tokio::test]
 async fn thousands_of_keys_stay_in_order_through_failures() -> Result<()> {
@@ -293,10 +296,12 @@ async fn thousands_of_keys_stay_in_order_through_failures() -> Result<()> {
         let body = published(verb, next(GATES)).to_string();
         messages.push((format!("m-{n}"), format!("chaos.k{key}.do"), body));
     }
+    let proxy = FaultProxy::start(bad_servers::port(stack.database_url())).await?;
+    stack.config.set("postgres.url", proxy.instead_of(stack.database_url()));
     let mut host = stack.serve().await?;
-    for (n, chunk) in messages.chunks(1_500).enumerate() {
+    for (n, chunk) in messages.chunks(1_200).enumerate() {
         stack.broker.publish_all(chunk.iter().cloned()).await?;
-        host = disturb(&mut stack, host, n).await?;
+        host = disturb(&mut stack, &proxy, host, n).await?;
     }
     for gate in 0..GATES {
         order(&stack, &format!("gate-{gate}"), &format!("gate{gate}"), "ready").await?;
@@ -318,15 +323,25 @@ async fn thousands_of_keys_stay_in_order_through_failures() -> Result<()> {
     host.stop().await
 }
 
-async fn disturb(stack: &mut Stack, mut host: Host, n: usize) -> Result<Host> {
+async fn disturb(stack: &mut Stack, proxy: &FaultProxy, mut host: Host, n: usize) -> Result<Host> {
     match n {
         0 => {
             stack.nats.kill()?;
             stack.nats.start_again().await?;
             return Ok(host);
         }
-        1 => host.kill()?,
-        2 => host.stop().await?,
+        1 => {
+            proxy.refuse();
+            wait_until("the host misses Postgres", async || match host.get("/readyz").await {
+                Ok(answer) if answer.body.contains("postgres: ") => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .await?;
+            proxy.restore();
+            return Ok(host);
+        }
+        2 => host.kill()?,
+        3 => host.stop().await?,
         _ => return Ok(host),
     }
     stack.serve().await

@@ -252,7 +252,11 @@ async fn what_was_set_aside_goes_out_once_there_is_a_stream(nats: &Path) -> Resu
     let ids: Vec<String> = sent.into_iter().filter_map(|message| message.id).collect();
     assert_eq!(ids, expected, "in order");
     stack.until("SELECT count(*) FROM tribox.undelivered", 0).await?;
-    assert_eq!(host.metric("tribox_resent_total").await? as u64, 5);
+    wait_until("it is counted", async || match host.metric("tribox_resent_total").await {
+        Ok(5.0) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
     host.stop().await
 }
 

@@ -1,7 +1,7 @@
 //! Runs one handler: its lanes, the readers of its streams, and the parked messages that are due.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -10,15 +10,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::build::{heal, prepare};
 use super::clock::SystemClock;
 use super::housekeeping::fenced_out;
 use super::intake::Supervisor;
 use crate::config;
 use crate::lane::ports::{
-    Delivery, DueParked, Handler, Loaded, Log, LogState, Source, Store as _, StoreAway,
+    Delivery, DueParked, Loaded, Log, LogState, Source, Store as _, StoreAway,
 };
 use crate::lane::{Gate, Lane, Memory, Options, Policy};
-use crate::model::{Call, Description, Documents, Limits, Message};
+use crate::model::Description;
 use crate::relay::Relay;
 use crate::sandbox::Guest;
 use crate::store::Postgres;
@@ -31,23 +32,8 @@ use crate::telemetry::HandlerMetrics;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often streams are looked for when none is missing.
 const RARELY: Duration = Duration::from_secs(30);
-/// Messages that a new build tries again in one statement.
-const HEALED: i64 = 5_000;
 /// Due parked messages that wait for a lane at most.
 const DUE: usize = 4_096;
-
-/// A guest as lanes call it.
-struct Sandboxed(Guest);
-
-impl Handler for Sandboxed {
-    fn description(&self) -> &Description {
-        self.0.description()
-    }
-
-    fn call(&self, message: &Message, documents: Arc<Mutex<dyn Documents>>) -> Call {
-        self.0.call(message, documents)
-    }
-}
 
 /// A handler that runs.
 pub struct Running {
@@ -56,57 +42,6 @@ pub struct Running {
     loaded: Arc<ArcSwap<Loaded>>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
-}
-
-/// A build of a handler, registered and ready to be called.
-pub async fn prepare(
-    shared: &Shared,
-    guest: &Guest,
-    settings: &config::Handler,
-) -> Result<Loaded, StoreAway> {
-    let limits = settings.limits.clone().unwrap_or_else(|| shared.config.limits.clone());
-    let guest = guest.configured(settings.settings.clone(), Limits::from(limits));
-    let description = guest.description();
-    let component = shared
-        .store
-        .register_component(&description.name, &description.version, guest.digest())
-        .await?;
-    for collection in &guest.description().collections {
-        // For people: a handler runs without its views, too.
-        if let Err(why) = shared.store.ensure_view(collection).await {
-            tracing::warn!("view tribox_state.{collection} cannot be made: {why}");
-        }
-    }
-    Ok(Loaded { handler: Arc::new(Sandboxed(guest)), component })
-}
-
-/// Has a build try again, in order, what failed by a fault of another one.
-pub async fn heal(
-    shared: &Shared,
-    handler: &str,
-    settings: &config::Handler,
-    component: i32,
-) -> Result<(), StoreAway> {
-    let mut healed = 0;
-    if !settings.heal {
-        return Ok(());
-    }
-    loop {
-        let some = shared.store.heal(handler, component, HEALED).await?;
-        healed += some;
-        if some < HEALED {
-            break;
-        }
-    }
-    if healed > 0 {
-        shared.metrics.handler(handler).healed.inc_by(u64::try_from(healed).unwrap_or_default());
-        tracing::info!(
-            handler,
-            count = healed,
-            "trying again what failed by a fault of another build"
-        );
-    }
-    Ok(())
 }
 
 impl Running {

@@ -1,6 +1,7 @@
 //! A node: one running host process. It puts the rooms together: connects, registers, runs the
 //! relay and a runner for each handler, follows the plugin directory, and stops in order.
 
+mod build;
 mod clock;
 mod connect;
 mod handler;

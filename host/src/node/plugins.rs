@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::handler::{Running, heal, prepare};
+use super::build::{heal, prepare};
+use super::handler::Running;
 use crate::plugins::{Change, ChangeKind, PluginDirectory, Watch};
 use crate::sandbox::{Guest, Sandbox};
 

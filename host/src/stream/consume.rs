@@ -386,10 +386,12 @@ impl Reader {
                     return None;
                 }
                 () = self.stop.cancelled() => {
-                    if !self.consumption.ordered {
-                        self.acknowledge.give_back(reply).await;
+                    if self.consumption.ordered {
+                        // Nothing behind it may be handed over.
+                        return Some(Leave::End(End::Stopped));
                     }
-                    // Reading ends with the next look at what has arrived.
+                    self.acknowledge.give_back(reply).await;
+                    // Reading ends with the next look, which gives back what else has arrived.
                     return None;
                 }
                 () = tokio::time::sleep(TICK) => self.keep_in_hand().await,
