@@ -48,7 +48,7 @@ pub(super) fn first_steps(handlers: &[Description]) -> String {
     text.push_str(
         "  psql \"$DATABASE_URL\" -c \"SELECT subject, convert_from(payload, 'UTF8')\n    \
          FROM tribox.outbox ORDER BY committed_at DESC LIMIT 9\"\n  \
-         psql \"$DATABASE_URL\" -c 'SELECT message_id, state, reason, error FROM tribox.parked'\n\n\
+         tribox parked list\n\n\
          Ctrl-C stops all of it.\n",
     );
     text

@@ -67,20 +67,23 @@ impl Supervisor {
         }
     }
 
-    /// Looks once; to be called every second. An error is met again, and shown, by the lanes.
+    /// Looks once; to be called every second.
+    ///
+    /// # Errors
+    /// The database cannot be used; the lanes meet that, too, and show it.
     pub async fn look(&mut self) -> Result<(), StoreAway> {
-        let paused = self.store.paused(&self.handler).await?;
+        let standing = self.store.standing(&self.handler, DUE).await?;
         if self.next_count <= Instant::now() {
             self.piled_up = self.count().await?;
             self.next_count = Instant::now() + COUNT;
         }
-        let paused = paused.map(|by| Reason {
+        let paused = standing.paused_by.map(|by| Reason {
             word: "paused",
             text: format!("paused by {by}; `tribox resume {}` ends that", self.handler),
         });
         self.decide(paused);
-        self.follow_paused_keys().await?;
-        for parked in self.store.parked_due(&self.handler, DUE).await? {
+        self.follow_paused_keys(standing.paused_keys);
+        for parked in standing.due {
             self.hand_out(parked);
         }
         Ok(())
@@ -146,14 +149,11 @@ impl Supervisor {
     }
 
     /// Tells the lanes of keys that were paused, which are held, or resumed, which are looked at.
-    async fn follow_paused_keys(&mut self) -> Result<(), StoreAway> {
-        let keys = self.store.paused_keys(&self.handler).await?;
-        let changed: Vec<String> = keys.symmetric_difference(&self.paused_keys).cloned().collect();
-        for key in changed {
-            self.hand_out(DueParked { id: 0, key: Some(key) });
+    fn follow_paused_keys(&mut self, keys: HashSet<String>) {
+        for key in keys.symmetric_difference(&self.paused_keys) {
+            self.hand_out(DueParked { id: 0, key: Some(key.clone()) });
         }
         self.paused_keys = keys;
-        Ok(())
     }
 
     fn hand_out(&self, parked: DueParked) {

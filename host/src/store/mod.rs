@@ -26,6 +26,7 @@ pub use self::operator::{
     ParkedFilter, ParkedLine, PausedKey, Position, ScheduledCount, ScheduledFilter, ScheduledLine,
     UndeliveredCount, UndeliveredDetail, UndeliveredFilter, UndeliveredLine,
 };
+pub use self::parked::Standing;
 
 /// How long a statement may take before the host takes the database for unreachable.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,6 +55,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("heartbeat", include_str!("../../sql/heartbeat.sql")),
     ("held_keys", include_str!("../../sql/held_keys.sql")),
     ("known_handlers", include_str!("../../sql/known_handlers.sql")),
+    ("intake", include_str!("../../sql/intake.sql")),
     ("list_documents", include_str!("../../sql/list_documents.sql")),
     ("load", include_str!("../../sql/load.sql")),
     ("moved_logs", include_str!("../../sql/moved_logs.sql")),
@@ -63,15 +65,12 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("open_writer", include_str!("../../sql/open_writer.sql")),
     ("parked_counts", include_str!("../../sql/parked_counts.sql")),
     ("parked_discard", include_str!("../../sql/parked_discard.sql")),
-    ("parked_due", include_str!("../../sql/parked_due.sql")),
     ("parked_list", include_str!("../../sql/parked_list.sql")),
     ("parked_messages", include_str!("../../sql/parked_messages.sql")),
     ("parked_one", include_str!("../../sql/parked_one.sql")),
     ("parked_retry", include_str!("../../sql/parked_retry.sql")),
     ("pause_handler", include_str!("../../sql/pause_handler.sql")),
     ("pause_key", include_str!("../../sql/pause_key.sql")),
-    ("paused", include_str!("../../sql/paused.sql")),
-    ("paused_keys", include_str!("../../sql/paused_keys.sql")),
     ("positions", include_str!("../../sql/positions.sql")),
     ("prune_discarded", include_str!("../../sql/prune_discarded.sql")),
     ("prune_inbox", include_str!("../../sql/prune_inbox.sql")),

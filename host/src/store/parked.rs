@@ -11,18 +11,35 @@ use super::{Postgres, sql};
 use crate::lane::ports::{DueParked, ParkedMessage, StoreAway};
 use crate::model::{Header, InboxKey, MENDED_BY_A_BUILD, Message};
 
+/// What bears on the intake of a handler.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Who has paused it, if somebody has.
+    pub paused_by: Option<String>,
+    /// Keys that operators have paused.
+    pub paused_keys: HashSet<String>,
+    /// Parked messages whose next attempt has come.
+    pub due: Vec<DueParked>,
+}
+
 impl Postgres {
-    /// Parked messages of a handler whose next attempt has come, at most `limit`.
+    /// What bears on the intake of a handler now, with at most `limit` parked messages that are due.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn parked_due(&self, handler: &str, limit: i64) -> Result<Vec<DueParked>, StoreAway> {
-        let query = sqlx::query(sql!("parked_due")).bind(handler).bind(limit);
-        let rows = patiently(query.fetch_all(&self.pool)).await?;
-        let due = |row: &sqlx::postgres::PgRow| {
-            Ok(DueParked { id: row.try_get(0)?, key: row.try_get(1)? })
-        };
-        rows.iter().map(due).collect::<Result<_, sqlx::Error>>().map_err(is_away)
+    pub async fn standing(&self, handler: &str, limit: i64) -> Result<Standing, StoreAway> {
+        let query = sqlx::query_as(sql!("intake")).bind(handler).bind(limit);
+        let rows: Vec<(String, i64, Option<String>)> =
+            patiently(query.fetch_all(&self.pool)).await?;
+        let mut standing = Standing::default();
+        for (what, id, who) in rows {
+            match (what.as_str(), who) {
+                ("paused", by) => standing.paused_by = by,
+                ("paused-key", Some(key)) => drop(standing.paused_keys.insert(key)),
+                (_, key) => standing.due.push(DueParked { id, key }),
+            }
+        }
+        Ok(standing)
     }
 
     pub(super) async fn read_parked(
@@ -51,25 +68,6 @@ impl Postgres {
             .bind(MENDED_BY_A_BUILD.as_slice())
             .bind(limit);
         patiently(query.fetch_one(&self.pool)).await
-    }
-
-    /// Who has paused a handler, if somebody has.
-    ///
-    /// # Errors
-    /// The database cannot be used.
-    pub async fn paused(&self, handler: &str) -> Result<Option<String>, StoreAway> {
-        let query = sqlx::query_scalar(sql!("paused")).bind(handler);
-        patiently(query.fetch_optional(&self.pool)).await
-    }
-
-    /// Keys of a handler that operators have paused.
-    ///
-    /// # Errors
-    /// The database cannot be used.
-    pub async fn paused_keys(&self, handler: &str) -> Result<HashSet<String>, StoreAway> {
-        let query = sqlx::query_scalar(sql!("paused_keys")).bind(handler);
-        let keys: Vec<String> = patiently(query.fetch_all(&self.pool)).await?;
-        Ok(keys.into_iter().collect())
     }
 
     /// How many messages of a handler are parked, by state, each counted up to `limit`.
