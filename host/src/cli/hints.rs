@@ -1,5 +1,5 @@
 //! What `tribox dev` tells a newcomer: where everything is, how to send a message, and where to see
-//! what came of it. psql is there wherever Postgres is, so each step works with it alone.
+//! what came of it. psql is there wherever Postgres is, so each step works with it and this program alone.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -48,7 +48,7 @@ pub(super) fn first_steps(handlers: &[Description]) -> String {
     text.push_str(
         "  psql \"$DATABASE_URL\" -c \"SELECT subject, convert_from(payload, 'UTF8')\n    \
          FROM tribox.outbox ORDER BY committed_at DESC LIMIT 9\"\n  \
-         psql \"$DATABASE_URL\" -c 'SELECT message_id, state, reason, error FROM tribox.parked'\n\n\
+         tribox parked list\n\n\
          Ctrl-C stops all of it.\n",
     );
     text
