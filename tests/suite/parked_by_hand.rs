@@ -22,7 +22,7 @@ async fn until_parked(
     .await
 }
 
-/// As docs/OPERATING.md has it.
+/// As docs/OPERATING.md has it; the attempts count on.
 async fn retry(stack: &Stack, message_id: &str) -> Result<()> {
     let sql = "UPDATE tribox.parked SET state = 'retrying', next_attempt_at = now() \
                WHERE state = 'dead' AND message_id = $1";

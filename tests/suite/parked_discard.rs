@@ -1,10 +1,12 @@
 //! `tribox parked discard`: what is thrown away is recorded, and what waited behind it goes on.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde_json::json;
 use tribox_tests::Stack;
 use tribox_tests::chaos;
-use tribox_tests::tool::{Desk, Row};
+use tribox_tests::tool::{self, Desk, Row};
 
 async fn park(desk: &Desk, key: &str, state: &str, id: &str) -> Result<i64> {
     let reason = if state == "waiting" { "waiting" } else { "retry" };
@@ -145,5 +147,60 @@ async fn a_running_host_goes_on_with_the_key() -> Result<()> {
     let told = chaos::told_when(&stack.broker, 2).await?;
     assert_eq!([&told[0].body["count"], &told[1].body["count"]], [1, 2]);
     stack.until("SELECT count(*) FROM tribox.parked", 0).await?;
+    host.stop().await
+}
+
+/// Commands and a host on the same rows, all the time: no command fails, and in the end each message
+/// was either handled once or thrown away.
+#[tokio::test]
+async fn commands_and_a_host_do_not_hinder_each_other() -> Result<()> {
+    let mut stack = Stack::new("hinder").await?;
+    chaos::prepare(&stack).await?;
+    stack.config.set("handlers.chaos.retry.attempts", 100_000);
+    stack
+        .config
+        .set("handlers.chaos.retry.backoff", "20ms")
+        .set("handlers.chaos.retry.cap", "40ms");
+    let host = stack.serve().await?;
+    let message = |n: u32| {
+        let what = json!({"do": "retry-until", "of": "gate"}).to_string();
+        (format!("m-{n}"), format!("chaos.k{}.do", n % 40), what)
+    };
+    stack.broker.publish_all((0..800).map(message)).await?;
+    stack.until("SELECT count(*) FROM tribox.parked", 800).await?;
+    let file = stack.write_config()?.display().to_string();
+    let directory = stack.directory().to_owned();
+    let run = |arguments: &[&str]| {
+        let arguments: Vec<String> =
+            [arguments, &["--config", &file]].concat().iter().map(|a| (*a).to_owned()).collect();
+        let directory = directory.clone();
+        tokio::task::spawn_blocking(move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            tool::tribox(&directory, None, &arguments)
+        })
+    };
+    for round in 0..12 {
+        let (key, id) = (format!("k{round}"), format!("m-{}", 100 + round));
+        let (retry, again, by_key, by_id, list) = tokio::join!(
+            run(&["parked", "retry", "--all"]),
+            run(&["parked", "retry", "--handler", "chaos", "--state", "retrying"]),
+            run(&["parked", "discard", "--key", &key, "--newer-than", "1h", "--yes"]),
+            run(&["parked", "discard", "--id", &id, "--yes"]),
+            run(&["parked", "list", "--json"]),
+        );
+        for ran in [retry, again, by_key, by_id, list] {
+            ran??.ok()?;
+        }
+    }
+    chaos::order(&stack.broker, "gate", "gate", &json!({"do": "ready"})).await?;
+    stack.until("SELECT count(*) FROM tribox.parked", 0).await?;
+    let discarded = "SELECT translate(tribox.inbox_key('chaos', message_id)::text, '-', '') || '-0'
+                       FROM tribox.discarded";
+    let discarded: Vec<String> = sqlx::query_scalar(discarded).fetch_all(&stack.pool).await?;
+    assert!(discarded.len() >= 240, "twelve keys of twenty: {}", discarded.len());
+    let told = chaos::told_when(&stack.broker, 801 - discarded.len()).await?;
+    let told: Vec<String> = told.into_iter().map(|event| event.id).collect();
+    let all: BTreeSet<&String> = discarded.iter().chain(&told).collect();
+    assert_eq!((all.len(), discarded.len() + told.len()), (801, 801), "each once");
     host.stop().await
 }

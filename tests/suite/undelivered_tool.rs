@@ -1,7 +1,10 @@
 //! `tribox undelivered`: messages that no stream took, looked at, sent again, thrown away.
 
 use anyhow::Result;
+use async_nats::jetstream::stream;
 use serde_json::{Value, json};
+use tribox_tests::Stack;
+use tribox_tests::chaos::{self, EVENTS, ORDERS};
 use tribox_tests::tool::Desk;
 
 async fn desk(name: &str) -> Result<Desk> {
@@ -97,4 +100,42 @@ async fn thousands_go_in_batches() -> Result<()> {
     assert_eq!(desk.json(&["undelivered", "discard", "--all", "--yes"])?["discarded"], 3_500);
     assert_eq!(desk.run(&["undelivered", "list"])?.ok()?, "nothing is undelivered\n");
     Ok(())
+}
+
+/// What is too large is sent again when it is asked for alone.
+#[tokio::test]
+async fn a_running_host_sends_what_is_retried() -> Result<()> {
+    let mut stack = Stack::new("undelivered").await?;
+    stack.drop_in(&["chaos"])?;
+    stack.broker.create_stream(ORDERS, &["chaos.*.do"]).await?;
+    let mut small = stream::Config {
+        name: EVENTS.to_owned(),
+        subjects: vec!["chaos.events.*.*".to_owned()],
+        max_message_size: 1_000,
+        ..Default::default()
+    };
+    stack.broker.create_stream_with(small.clone()).await?;
+    let host = stack.serve().await?;
+    let huge = json!({"do": "huge-message", "bytes": 5_000});
+    for (id, key) in [("m-1", "k"), ("m-2", "k"), ("m-3", "l")] {
+        chaos::order(&stack.broker, id, key, &huge).await?;
+    }
+    stack.until("SELECT count(*) FROM tribox.undelivered", 3).await?;
+    let counts = stack.tool_json(&["undelivered", "list"])?;
+    assert_eq!(counts["counts"][0]["reason"], "too-large");
+    small.max_message_size = 10_000;
+    stack.broker.jetstream.update_stream(small).await?;
+    let retried = stack.tool_json(&["undelivered", "retry", "--subject", "chaos.events.k.*"])?;
+    assert_eq!(retried["retried"], 2);
+    let events = stack.broker.read_when(EVENTS, 2).await?;
+    let subjects: Vec<&str> = events.iter().map(|event| event.subject.as_str()).collect();
+    assert!(subjects.iter().all(|subject| subject.starts_with("chaos.events.k.")), "{subjects:?}");
+    let ids = "SELECT translate(tribox.inbox_key('chaos', id)::text, '-', '') || '-0'
+                 FROM (VALUES ('m-1'), ('m-2')) AS m (id)";
+    let ids: Vec<String> = sqlx::query_scalar(ids).fetch_all(&stack.pool).await?;
+    let sent: Vec<&str> = events.iter().filter_map(|event| event.id.as_deref()).collect();
+    assert_eq!(sent, ids, "under their ids, in their order");
+    stack.until("SELECT count(*) FROM tribox.undelivered", 1).await?;
+    assert_eq!(stack.tool_json(&["undelivered", "discard", "--all", "--yes"])?["discarded"], 1);
+    host.stop().await
 }

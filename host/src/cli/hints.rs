@@ -1,5 +1,5 @@
 //! What `tribox dev` tells a newcomer: where everything is, how to send a message, and where to see
-//! what came of it. psql is there wherever Postgres is, so each step works with it alone.
+//! what came of it. psql is there wherever Postgres is, so each step works with it and this program.
 
 use std::fmt::Write as _;
 use std::path::Path;

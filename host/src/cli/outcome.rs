@@ -38,6 +38,15 @@ pub(super) struct Spent {
 }
 
 /// A document that is changed; a body is missing where there is none.
+#[derive(Clone, Copy)]
+struct Changed<'a> {
+    collection: &'a str,
+    key: &'a str,
+    before: Option<&'a str>,
+    after: Option<&'a str>,
+}
+
+/// The same for scripts.
 #[derive(Serialize)]
 struct Change<'a> {
     collection: &'a str,
@@ -81,6 +90,13 @@ struct Report<'a> {
     notes: &'a [String],
 }
 
+impl<'a> Change<'a> {
+    fn for_scripts(changed: Changed<'a>) -> Change<'a> {
+        let Changed { collection, key, before, after } = changed;
+        Change { collection, key, before: raw_or_null(before), after: raw_or_null(after) }
+    }
+}
+
 impl Outcome {
     /// 0 effects, 2 retry, 3 reject, 4 stopped.
     pub(super) fn exit_code(&self) -> u8 {
@@ -99,11 +115,6 @@ impl Outcome {
         };
         let none = Effects::default();
         let effects = if let Verdict::Effects(effects) = &self.verdict { effects } else { &none };
-        let change = |(collection, key, before, after): (&'_ str, &'_ str, _, _)| {
-            let (before, after) = (raw_or_null(before), raw_or_null(after));
-            (collection.to_owned(), key.to_owned(), before, after)
-        };
-        let changes: Vec<_> = self.changes(effects).into_iter().map(change).collect();
         let description = self.guest.description();
         serde_json::to_string_pretty(&Report {
             handler: &description.name,
@@ -113,15 +124,7 @@ impl Outcome {
             key: self.message.key.as_deref(),
             verdict,
             error,
-            documents: changes
-                .iter()
-                .map(|(collection, key, before, after)| Change {
-                    collection,
-                    key,
-                    before: before.clone(),
-                    after: after.clone(),
-                })
-                .collect(),
+            documents: self.changes(effects).into_iter().map(Change::for_scripts).collect(),
             messages: self.sent(effects),
             cancellations: &effects.cancellations,
             fuel: self.spent.fuel,
@@ -135,24 +138,12 @@ impl Outcome {
     pub(super) fn to_text(&self) -> String {
         let mut text = self.facts();
         if let Verdict::Effects(effects) = &self.verdict {
-            for (collection, key, before, after) in self.changes(effects) {
-                let what = match (before, after) {
-                    (None, Some(_)) => " (new)",
-                    (Some(_), None) => " (deleted)",
-                    (None, None) => " (deleted, and was not there)",
-                    (Some(before), Some(after)) if before == after => " (written as it was)",
-                    _ => "",
-                };
-                let place = printable(&format!("{collection}/{key}"));
-                let lines = |body: Option<&str>| body.and_then(indented).unwrap_or_default();
-                let changed = printable(&diff(&lines(before), &lines(after)));
-                // Writing into a String cannot fail.
-                let _ = write!(text, "\ndocument {place}{what}\n{}", set_in(&changed));
-            }
+            self.changes(effects).into_iter().for_each(|changed| text.push_str(&document(changed)));
             for (n, sent) in self.sent(effects).iter().enumerate() {
                 text.push_str(&message(n, sent, &effects.messages[n]));
             }
             for name in &effects.cancellations {
+                // Writing into a String cannot fail.
                 let _ = writeln!(text, "\ncancels schedule {}", printable(name));
             }
         }
@@ -197,22 +188,21 @@ impl Outcome {
     }
 
     /// The documents that are changed, each once: what they were and what they become.
-    fn changes<'a>(
-        &'a self,
-        effects: &'a Effects,
-    ) -> Vec<(&'a str, &'a str, Option<&'a str>, Option<&'a str>)> {
-        let mut changes: Vec<(&str, &str, Option<&str>, Option<&str>)> = Vec::new();
+    fn changes<'a>(&'a self, effects: &'a Effects) -> Vec<Changed<'a>> {
+        let mut changes: Vec<Changed<'a>> = Vec::new();
         for mutation in &effects.mutations {
             let (collection, key) = mutation.target();
             let after = match mutation {
                 Mutation::Put(document) => Some(document.body.as_str()),
                 Mutation::Delete { .. } => None,
             };
-            match changes.iter_mut().find(|change| (change.0, change.1) == (collection, key)) {
-                Some(change) => change.3 = after,
+            let same = |change: &&mut Changed| (change.collection, change.key) == (collection, key);
+            match changes.iter_mut().find(same) {
+                Some(change) => change.after = after,
                 None => {
                     let before = self.documents.get(&(collection.to_owned(), key.to_owned()));
-                    changes.push((collection, key, before.map(String::as_str), after));
+                    let before = before.map(String::as_str);
+                    changes.push(Changed { collection, key, before, after });
                 }
             }
         }
@@ -243,6 +233,21 @@ impl Outcome {
         };
         effects.messages.iter().enumerate().map(sent).collect()
     }
+}
+
+/// A document for people: its name, and what changes in it line by line.
+fn document(changed: Changed<'_>) -> String {
+    let Changed { collection, key, before, after } = changed;
+    let what = match (before, after) {
+        (None, Some(_)) => " (new)",
+        (Some(_), None) => " (deleted)",
+        (None, None) => " (deleted, and was not there)",
+        (Some(before), Some(after)) if before == after => " (written as it was)",
+        _ => "",
+    };
+    let lines = |body: Option<&str>| body.and_then(indented).unwrap_or_default();
+    let lines = set_in(&printable(&diff(&lines(before), &lines(after))));
+    format!("\ndocument {}{what}\n{lines}", printable(&format!("{collection}/{key}")))
 }
 
 /// A message for people: where to and when, its header lines, its payload.
