@@ -82,3 +82,67 @@ impl Caution {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::batch::{Member, Whole};
+    use crate::lane::ports::ParkedMessage;
+    use crate::model::Message;
+
+    fn member(n: u8, key: &str) -> Member {
+        Member::taken_up(ParkedMessage {
+            id: i64::from(n),
+            asked: 0,
+            attempts: 0,
+            due: true,
+            inbox_key: InboxKey([n; 16]),
+            message: Message {
+                id: n.to_string(),
+                subject: String::new(),
+                key: Some(key.to_owned()),
+                headers: Vec::new(),
+                payload: bytes::Bytes::new(),
+                stored_at: 0,
+            },
+        })
+    }
+
+    fn batch(members: &[(u8, &str)]) -> Batch {
+        let members: Vec<Member> = members.iter().map(|(n, key)| member(*n, key)).collect();
+        let key = |member: &Member| (member.message().key.clone().unwrap_or_default(), Whole::All);
+        let taken_up = members.iter().map(key).collect();
+        Batch { members, taken_up }
+    }
+
+    fn ids(parts: &[Batch]) -> Vec<Vec<&str>> {
+        fn of(part: &Batch) -> Vec<&str> {
+            part.members.iter().map(|member| &*member.message().id).collect()
+        }
+        parts.iter().map(of).collect()
+    }
+
+    #[test]
+    fn suspects_are_handled_alone_and_the_guilty_not_at_all() {
+        let suspects = HashMap::from([(InboxKey([2; 16]), 0), (InboxKey([4; 16]), GUILTY)]);
+        let caution = Caution::new(None, suspects);
+        let all = batch(&[(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")]);
+        assert!(caution.applies_to(&all));
+        let parts = caution.parts(all);
+        assert_eq!(ids(&parts), [vec!["1"], vec!["2"], vec!["3"], vec!["4"], vec!["5"]]);
+        let faults = parts.iter().map(|part| part.members[0].fault.is_some());
+        assert_eq!(faults.collect::<Vec<_>>(), [false, false, false, true, false]);
+        let survived = caution.survived(&[InboxKey([1; 16]), InboxKey([2; 16])]);
+        assert_eq!(survived, [InboxKey([2; 16])]);
+        assert!(!caution.applies_to(&batch(&[(1, "a"), (2, "b")])));
+    }
+
+    #[test]
+    fn what_stands_behind_a_suspect_of_its_key_is_left_for_later() {
+        let caution = Caution::new(None, HashMap::from([(InboxKey([2; 16]), 0)]));
+        let parts = caution.parts(batch(&[(1, "a"), (2, "a"), (3, "a"), (4, "b")]));
+        // The second part of a key waits until it is known what became of the first.
+        assert_eq!(ids(&parts), [vec!["1"], vec!["4"]]);
+        assert!(parts.iter().all(|part| part.taken_up.values().all(|whole| *whole == Whole::More)));
+    }
+}
