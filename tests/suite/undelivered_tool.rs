@@ -117,10 +117,11 @@ async fn a_running_host_sends_what_is_retried() -> Result<()> {
     stack.broker.create_stream_with(small.clone()).await?;
     let host = stack.serve().await?;
     let huge = json!({"do": "huge-message", "bytes": 5_000});
-    for (id, key) in [("m-1", "k"), ("m-2", "k"), ("m-3", "l")] {
+    // One after the other: their order is that in which they were set aside.
+    for (id, key, count) in [("m-1", "k", 1), ("m-2", "k", 2), ("m-3", "l", 3)] {
         chaos::order(&stack.broker, id, key, &huge).await?;
+        stack.until("SELECT count(*) FROM tribox.undelivered", count).await?;
     }
-    stack.until("SELECT count(*) FROM tribox.undelivered", 3).await?;
     let counts = stack.tool_json(&["undelivered", "list"])?;
     assert_eq!(counts["counts"][0]["reason"], "too-large");
     small.max_message_size = 10_000;
