@@ -19,7 +19,6 @@ setup: ## Install what is missing: the wasm target, Postgres, nats-server, a Pyt
 	@sh scripts/setup.sh
 
 guests: setup ## Build the example handlers as components
-	CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 CARGO_PROFILE_RELEASE_PANIC=abort \
 	cargo build --quiet --release --target $(COMPONENT_TARGET) $(GUEST_PACKAGES)
 
 host: setup ## Build tribox itself
