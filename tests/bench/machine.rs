@@ -21,7 +21,8 @@ pub fn facts() -> Value {
         "processors": std::thread::available_parallelism().map_or(0, usize::from),
         "processor": line(&read("/proc/cpuinfo"), "model name"),
         "memory_gb": (kilobytes / 1e6).round(),
-        "linux": read("/proc/sys/kernel/osrelease").trim(),
+        // Without what whoever built it appended.
+        "linux": read("/proc/sys/kernel/osrelease").trim().split('-').next(),
         "postgres": version(&mut Command::new(postgres()), "--version"),
         "nats_server": version(&mut Command::new(programs::nats_server()), "--version"),
     })

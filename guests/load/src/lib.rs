@@ -81,7 +81,7 @@ mod tests {
             &host.handle(command)?,
             r#"
             put load/7 {"count":1,"pad":"x"}
-            send loaded.7.0 {"count":1,"key":"7","pad":"x"}
+            send loaded.7.0 {"key":"7","count":1,"pad":"x"}
             "#,
         );
         Ok(())
