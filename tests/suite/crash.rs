@@ -6,8 +6,11 @@ use serde_json::json;
 use tribox_tests::chaos;
 use tribox_tests::{Stack, wait_until};
 
-const IN_HAND: &str =
-    "SELECT coalesce(max(cardinality(inbox_keys)), 0)::bigint FROM tribox.in_hand";
+/// Whether the poison is in hand, among others or alone.
+const IN_HAND: &str = "SELECT count(*) FROM tribox.in_hand
+    WHERE tribox.inbox_key('chaos', 'poison') = ANY (inbox_keys)";
+const ALONE: &str = "SELECT count(*) FROM tribox.in_hand
+    WHERE inbox_keys = ARRAY[tribox.inbox_key('chaos', 'poison')]";
 
 /// The guest spins, as a host would hang that is about to crash, and the process is killed.
 #[tokio::test]
@@ -25,9 +28,6 @@ async fn what_brings_the_process_down_is_parked_in_the_end() -> Result<()> {
         let body = json!({"do": "count"});
         chaos::order(&stack.broker, &format!("after-{n}"), "k", &body).await?;
     }
-    let poison = "SELECT count(*) FROM tribox.in_hand
-                   WHERE inbox_keys = ARRAY[tribox.inbox_key('chaos', 'poison')]";
-
     // The first crash leaves nothing to go by.
     let mut host = stack.serve().await?;
     wait_until("it is in hand", async || {
@@ -40,12 +40,12 @@ async fn what_brings_the_process_down_is_parked_in_the_end() -> Result<()> {
     host.kill()?;
     // The second one tells what was in hand.
     let mut host = stack.serve().await?;
-    stack.until_at_least(IN_HAND, 1).await?;
+    stack.until(IN_HAND, 1).await?;
     host.kill()?;
     // Three more, while it is handled alone.
     for _ in 0..3 {
         let mut host = stack.serve().await?;
-        stack.until(poison, 1).await?;
+        stack.until(ALONE, 1).await?;
         host.kill()?;
     }
     let host = stack.serve().await?;
