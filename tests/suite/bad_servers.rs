@@ -260,6 +260,34 @@ async fn a_postgres_that_is_read_only_for_a_while_costs_nothing() -> Result<()> 
     host.stop().await
 }
 
+/// Everybody else has taken the connections that Postgres has.
+#[tokio::test]
+async fn a_postgres_without_a_connection_to_spare_costs_nothing() -> Result<()> {
+    let options = StackOptions { own_postgres: true, ..Default::default() };
+    let mut stack = Stack::with("connections", options).await?;
+    chaos::prepare(&stack).await?;
+    let role = "CREATE ROLE app LOGIN PASSWORD 'app';
+                GRANT USAGE ON SCHEMA tribox TO app;
+                GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA tribox TO app;
+                GRANT USAGE, CREATE ON SCHEMA tribox_state TO app";
+    sqlx::raw_sql(role).execute(&stack.pool).await?;
+    let (_, address) = stack.database_url().split_once('@').context("no user in the URL")?;
+    stack.config.set("postgres.url", format!("postgres://app:app@{address}"));
+    let host = stack.serve().await?;
+    count(&stack, 0, ROUNDS / 2).await?;
+    the_count_is_right(&stack, ROUNDS / 2).await?;
+    let none = "ALTER ROLE app CONNECTION LIMIT 0;
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'";
+    sqlx::raw_sql(none).execute(&stack.pool).await?;
+    count(&stack, ROUNDS / 2 * KEYS, ROUNDS / 2).await?;
+    waits_for(&host, "postgres: ").await?;
+    sqlx::raw_sql("ALTER ROLE app CONNECTION LIMIT -1").execute(&stack.pool).await?;
+    the_count_is_right(&stack, ROUNDS).await?;
+    ready_again(&host).await?;
+    assert_eq!(stack.number("SELECT count(*) FROM tribox.parked").await?, 0, "no message's fault");
+    host.stop().await
+}
+
 #[tokio::test]
 async fn a_nats_that_goes_and_comes_back_costs_nothing() -> Result<()> {
     let mut stack = Stack::new("nats-away").await?;
