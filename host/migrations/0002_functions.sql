@@ -176,17 +176,19 @@ BEGIN
     END IF;
 END $$;
 
+-- Not in SQL, though it is one statement: such a function is planned anew at each call.
 CREATE FUNCTION tribox.advance(
     p_handler text, p_lane integer, streams text[], created bigint[], handled_to bigint[],
     floors bigint[]
 ) RETURNS void
-LANGUAGE sql AS $$
+LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO tribox.consumers AS c (handler, stream, stream_created, lane, handled, floor)
     SELECT p_handler, u.stream, u.created, p_lane, u.handled, u.floor
       FROM unnest(streams, created, handled_to, floors) AS u (stream, created, handled, floor)
     ON CONFLICT (handler, stream, stream_created, lane) DO UPDATE
-       SET handled = greatest(c.handled, excluded.handled), floor = greatest(c.floor, excluded.floor)
-$$;
+       SET handled = greatest(c.handled, excluded.handled), floor = greatest(c.floor, excluded.floor);
+END $$;
 
 -- Delayed messages: names taken back first (cancelled or replaced), then the new ones.
 CREATE FUNCTION tribox.schedule(

@@ -13,6 +13,7 @@ mod gate;
 mod handle;
 mod load;
 mod map;
+mod pace;
 mod policy;
 pub mod ports;
 mod settle;
@@ -25,10 +26,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::mpsc;
 
 use self::batch::Batch;
 use self::cache::Cache;
+use self::pace::Pace;
 use self::ports::{Clock, Delivery, DueParked, Loaded, Log, Outlet, Settle, Store};
 use crate::model::{Failure, InboxKey};
 use crate::telemetry::{HandlerMetrics, Health};
@@ -85,6 +88,7 @@ pub struct Memory {
     wary: u32,
     /// The outcome of a commit is unknown.
     unsure: bool,
+    pace: Pace,
 }
 
 /// Turns that look into the inbox after a duplicate was met.
@@ -98,7 +102,14 @@ impl Memory {
     pub fn new(cache: usize, held: impl IntoIterator<Item = String>) -> Self {
         let held: HashSet<String> = held.into_iter().collect();
         let again = held.iter().map(|key| DueParked { id: 0, key: Some(key.clone()) }).collect();
-        Memory { cache: Cache::new(cache), held, again, wary: FIRST_TURNS, unsure: true }
+        Memory {
+            cache: Cache::new(cache),
+            held,
+            again,
+            wary: FIRST_TURNS,
+            unsure: true,
+            pace: Pace::default(),
+        }
     }
 }
 
@@ -199,7 +210,9 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
             known: &known,
             now: self.clock.unix_millis(),
         };
-        let handled = blocking(|| handle::handle(&rules, batch, snapshot));
+        let brief = self.memory.pace.is_brief(batch.members.len());
+        let handled = blocking(brief, || handle::handle(&rules, batch, snapshot));
+        self.memory.pace.took(batch.members.len(), started.elapsed());
         let handled = handled.map_err(|why| Again::Away(why.to_string()))?;
         if handled.snapshot.lock().unwrap_or_else(PoisonError::into_inner).torn() {
             self.memory.cache.clear();
@@ -234,10 +247,11 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
     }
 }
 
-/// Guests may block for a read; on a multi-thread runtime other tasks go on meanwhile.
-fn blocking<R>(work: impl FnOnce() -> R) -> R {
+/// Guests compute, and may block for a read: unless that is brief, other tasks of a multi-thread
+/// runtime go on meanwhile.
+fn blocking<R>(brief: bool, work: impl FnOnce() -> R) -> R {
     match tokio::runtime::Handle::current().runtime_flavor() {
-        tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        RuntimeFlavor::MultiThread if !brief => tokio::task::block_in_place(work),
         _ => work(),
     }
 }
