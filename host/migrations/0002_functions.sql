@@ -460,12 +460,15 @@ EXCEPTION WHEN duplicate_table THEN
 END $$;
 CREATE SCHEMA IF NOT EXISTS tribox_state;
 
--- A document changed by hand gets a new version, so that no host takes its own copy for current.
+-- A document changed by hand gets a new version, so that no host takes its own copy for current. By a
+-- second update after the first: a trigger before it would have every update of a commit lock its row
+-- first, at a record of the log each.
 CREATE FUNCTION tribox.changed_by_hand() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.version := OLD.version + 1;
-    RETURN NEW;
+    UPDATE tribox.documents d SET version = d.version + 1
+     WHERE d.collection = NEW.collection AND d.key = NEW.key;
+    RETURN NULL;
 END $$;
-CREATE TRIGGER changed_by_hand BEFORE UPDATE ON tribox.documents
+CREATE TRIGGER changed_by_hand AFTER UPDATE ON tribox.documents
     FOR EACH ROW WHEN (NEW.version = OLD.version) EXECUTE FUNCTION tribox.changed_by_hand();

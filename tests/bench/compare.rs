@@ -90,5 +90,8 @@ pub async fn only(variant: Variant) -> Result<()> {
         let measured = run::throughput(variant, &shape(*setting, FULL.messages)).await?;
         println!("{} {setting}: {measured}", variant.name());
     }
+    let shape = shape(settings(variant)[settings(variant).len() - 1], 1_000);
+    let latency = run::latency(variant, &shape, 100.0).await?;
+    println!("{} at 100/s: {latency}", variant.name());
     Ok(())
 }

@@ -89,7 +89,7 @@ pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> R
     let pool = store::connect(database, 16).await?;
     store::migrate(&pool).await?;
     let registered = store::register(&pool, "floor", "bench").await?;
-    let store = Postgres::new(pool, registered.node);
+    let store = Postgres::new(pool, 16, registered.node);
     let options = NatsOptions { url: nats_url.to_owned(), ..NatsOptions::default() };
     let nats = Nats::connect(&options).await?;
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
@@ -129,7 +129,7 @@ pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> R
                 announce: None,
             },
             log: Log { writer: opened.id, last: opened.last, published },
-            store: Arc::new(store.clone()),
+            store: Arc::new(store.for_lane()),
             settle: Arc::new(Acknowledge::new(&nats)),
             outlet: Arc::new(relay.clone()),
             clock: Arc::new(SystemClock),

@@ -128,6 +128,8 @@ pub async fn startup(handlers: usize) -> Result<Table> {
     drop_in_copies(&stack, handlers)?;
     stack.config.set("plugins.watch", false);
     stack.config.set("log.filter", "warn");
+    let cache = stack.directory().join("cache").display().to_string();
+    stack.config.set("plugins.cache", cache);
     let mut rows = Vec::new();
     for label in ["empty cache", "cached", "cached, consumers there"] {
         let started = Instant::now();

@@ -29,6 +29,15 @@ pub fn new_directory(name: &str) -> Result<PathBuf> {
     Ok(directory)
 }
 
+/// Where the hosts of this run keep compiled components: each guest is compiled once, and not by each
+/// host of each test.
+///
+/// # Errors
+/// The system's directory for temporary files cannot be written, or there is no `sh`.
+pub fn compiled() -> Result<PathBuf> {
+    Ok(run_directory()?.join("compiled"))
+}
+
 fn run_directory() -> Result<&'static Path> {
     static RUN: OnceLock<Result<Run, String>> = OnceLock::new();
     let run = RUN.get_or_init(|| Run::new().map_err(|e| format!("{e:#}")));

@@ -75,7 +75,7 @@ impl Stack {
         let config = Config::default();
         let mut stack =
             Stack { config, broker, pool, nats, postgres, database_url, directory, hosts: 0 };
-        stack.configure();
+        stack.configure()?;
         Ok(stack)
     }
 
@@ -180,14 +180,15 @@ impl Stack {
         Ok(self.nats.start_again().await?)
     }
 
-    fn configure(&mut self) {
+    fn configure(&mut self) -> Result<()> {
         let plugins = self.plugins().display().to_string();
-        let cache = self.directory.join("cache").display().to_string();
+        let cache = run::compiled()?.display().to_string();
         self.config
             .set("postgres.url", self.database_url.clone())
             .set("nats.url", self.nats.url())
             .set("plugins.directory", plugins)
             .set("plugins.cache", cache);
+        Ok(())
     }
 }
 

@@ -35,6 +35,15 @@ async fn waits_for(host: &Host, words: &str) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the log has said so as often as this.
+async fn says(host: &Host, words: &str, times: usize) -> Result<()> {
+    wait_until(&format!("the log says '{words}' {times} times"), async || match said(host, words) {
+        found if found == times => Ok(()),
+        found => Err(format!("{found} times")),
+    })
+    .await
+}
+
 /// Starts a host that is to end by itself; returns how, and its one line.
 async fn refused(stack: &mut Stack) -> Result<(ExitStatus, String)> {
     let mut host = stack.spawn()?;
@@ -219,6 +228,7 @@ async fn a_postgres_that_goes_and_comes_back_costs_nothing() -> Result<()> {
         proxy.refuse();
         count(&stack, n * ROUNDS * KEYS + ROUNDS / 2 * KEYS, ROUNDS / 2).await?;
         waits_for(&host, "postgres: ").await?;
+        says(&host, "postgres cannot be used", n + 1).await?;
         proxy.restore();
         the_count_is_right(&stack, (n + 1) * ROUNDS).await?;
         ready_again(&host).await?;
@@ -301,6 +311,7 @@ async fn a_nats_that_goes_and_comes_back_costs_nothing() -> Result<()> {
         proxy.refuse();
         count(&stack, n * ROUNDS * KEYS + ROUNDS / 2 * KEYS, ROUNDS / 2).await?;
         waits_for(&host, "publishing: ").await?;
+        says(&host, "publishing cannot be used", n + 1).await?;
         proxy.restore();
         the_count_is_right(&stack, (n + 1) * ROUNDS).await?;
         ready_again(&host).await?;

@@ -49,7 +49,7 @@ async fn a_parked_message_is_remembered_for_as_long_as_it_is_parked() -> Result<
     sqlx::query(sql).execute(&stack.pool).await?;
     let pool = store::connect(stack.database_url(), 2).await?;
     let registered = store::register(&pool, "pruner", "a test").await?;
-    let store = Postgres::new(pool, registered.node);
+    let store = Postgres::new(pool, 2, registered.node);
     let week = Duration::from_secs(7 * 24 * 3_600);
     assert_eq!(store.prune_inbox(week).await?, 1);
     assert_eq!(store.prune_inbox(week).await?, 0);

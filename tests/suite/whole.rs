@@ -37,6 +37,24 @@ async fn the_rows_of_a_message_are_one_transaction() -> Result<()> {
     host.stop().await
 }
 
+/// While the lane has its own copy of it: the commit notices, and the turn is run again.
+#[tokio::test]
+async fn a_document_that_is_changed_by_hand_is_seen() -> Result<()> {
+    let mut stack = Stack::new("by-hand").await?;
+    books::prepare(&stack).await?;
+    let host = stack.serve().await?;
+    stack.broker.publish("accounts.7.credit", r#"{"amount": 5}"#).await?;
+    stack.handled(1).await?;
+    let by_hand = "UPDATE tribox.documents SET body = jsonb_set(body, '{balance}', '1000')";
+    assert_eq!(sqlx::query(by_hand).execute(&stack.pool).await?.rows_affected(), 1);
+    stack.broker.publish("accounts.7.credit", r#"{"amount": 5}"#).await?;
+    stack.handled(2).await?;
+    let document = stack.document("accounts", "7").await?;
+    assert_eq!(document, Some(json!({"balance": 1005, "changes": 2})));
+    assert_eq!(stack.number("SELECT version FROM tribox.documents").await?, 3);
+    host.stop().await
+}
+
 #[tokio::test]
 async fn a_message_that_fails_leaves_nothing() -> Result<()> {
     let mut stack = chaos("nothing").await?;

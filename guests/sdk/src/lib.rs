@@ -60,6 +60,8 @@
 //! # }
 //! ```
 
+#[cfg(any(test, all(feature = "arena", target_family = "wasm")))]
+mod arena;
 #[doc(hidden)]
 pub mod bindings;
 mod description;
@@ -80,6 +82,10 @@ pub use bindings::tribox::handler::types::{
 };
 #[doc(hidden)]
 pub use export::Export;
+
+#[cfg(all(feature = "arena", target_family = "wasm"))]
+#[global_allocator]
+static ALLOCATOR: arena::Arena = arena::Arena::new();
 
 /// A point in time: milliseconds since the Unix epoch, UTC.
 pub type Timestamp = u64;

@@ -13,7 +13,6 @@ mod gate;
 mod handle;
 mod load;
 mod map;
-mod pace;
 mod policy;
 pub mod ports;
 mod settle;
@@ -31,7 +30,6 @@ use tokio::sync::mpsc;
 
 use self::batch::Batch;
 use self::cache::Cache;
-use self::pace::Pace;
 use self::ports::{Clock, Delivery, DueParked, Loaded, Log, Outlet, Settle, Store};
 use crate::model::{Failure, InboxKey};
 use crate::telemetry::{HandlerMetrics, Health};
@@ -88,7 +86,6 @@ pub struct Memory {
     wary: u32,
     /// The outcome of a commit is unknown.
     unsure: bool,
-    pace: Pace,
 }
 
 /// Turns that look into the inbox after a duplicate was met.
@@ -102,14 +99,7 @@ impl Memory {
     pub fn new(cache: usize, held: impl IntoIterator<Item = String>) -> Self {
         let held: HashSet<String> = held.into_iter().collect();
         let again = held.iter().map(|key| DueParked { id: 0, key: Some(key.clone()) }).collect();
-        Memory {
-            cache: Cache::new(cache),
-            held,
-            again,
-            wary: FIRST_TURNS,
-            unsure: true,
-            pace: Pace::default(),
-        }
+        Memory { cache: Cache::new(cache), held, again, wary: FIRST_TURNS, unsure: true }
     }
 }
 
@@ -210,9 +200,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
             known: &known,
             now: self.clock.unix_millis(),
         };
-        let brief = self.memory.pace.is_brief(batch.members.len());
-        let handled = blocking(brief, || handle::handle(&rules, batch, snapshot));
-        self.memory.pace.took(batch.members.len(), started.elapsed());
+        let handled = blocking(|| handle::handle(&rules, batch, snapshot));
         let handled = handled.map_err(|why| Again::Away(why.to_string()))?;
         if handled.snapshot.lock().unwrap_or_else(PoisonError::into_inner).torn() {
             self.memory.cache.clear();
@@ -247,11 +235,11 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
     }
 }
 
-/// Guests compute, and may block for a read: unless that is brief, other tasks of a multi-thread
-/// runtime go on meanwhile.
-fn blocking<R>(brief: bool, work: impl FnOnce() -> R) -> R {
+/// Guests compute, and may block: for a read of a document, or in WASI, which blocks on futures of its
+/// own. Other tasks of a multi-thread runtime go on meanwhile.
+fn blocking<R>(work: impl FnOnce() -> R) -> R {
     match tokio::runtime::Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread if !brief => tokio::task::block_in_place(work),
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         _ => work(),
     }
 }

@@ -190,7 +190,7 @@ impl Runner {
                 index,
                 handler: Arc::clone(loaded),
                 log: Log { writer: opened.id, last: opened.last, published },
-                store: Arc::new(self.shared.store.clone()),
+                store: Arc::new(self.shared.store.for_lane()),
                 settle: Arc::new(Acknowledge::new(&self.shared.nats)),
                 outlet: Arc::new(self.shared.relay.clone()),
                 clock: Arc::new(SystemClock),

@@ -113,7 +113,7 @@ async fn start(
         crate::store::register(&pool, &name, &holder).await.map_err(|why| error(&why))?;
     tracing::info!(node = registered.node.name, epoch = registered.node.epoch, "registered");
     let caution = Arc::new(connect::caution(&registered));
-    let store = Postgres::new(pool, registered.node);
+    let store = Postgres::new(pool, config.postgres.connections, registered.node);
     let publisher = Publisher::start(connect::nats_options(&config.nats))
         .map_err(|why| NodeError(format!("the publisher cannot be started: {why}")))?;
     let options = relay::Options { window: config.relay.window };

@@ -102,14 +102,22 @@ impl Cache {
             match modified {
                 Ok(modified) if name.ends_with(".cwasm") => kept.push((modified, name)),
                 Ok(modified) if name.ends_with(".tmp") && old(modified) => {
-                    self.directory.remove_file(&name)?;
+                    self.remove(&name)?;
                 }
                 _ => {}
             }
         }
         kept.sort();
         let surplus = kept.len().saturating_sub(MAX_FILES);
-        kept[..surplus].iter().try_for_each(|(_, name)| self.directory.remove_file(name))
+        kept[..surplus].iter().try_for_each(|(_, name)| self.remove(name))
+    }
+
+    /// Removes a file, unless another host that shares the directory was faster.
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match self.directory.remove_file(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

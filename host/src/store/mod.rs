@@ -13,9 +13,11 @@ mod parked;
 mod prune;
 mod read;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::error::ConnectError;
 pub use self::log::{LoggedEntry, OpenedWriter, Unfinished};
@@ -122,9 +124,26 @@ pub type Pool = PgPool;
 pub struct Postgres {
     pool: PgPool,
     node: Node,
+    /// Connections that lanes may still have for themselves.
+    own: Arc<Semaphore>,
+    /// This is a lane's, with a connection of its own.
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
-/// Connections to the database.
+/// Of so many connections, how many lanes may have for themselves; the others are for all.
+fn reserved(connections: u32) -> u32 {
+    connections / 2
+}
+
+fn pool_options(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        // A broken connection shows in the statement that meets it, which is then repeated.
+        .test_before_acquire(false)
+}
+
+/// Connections to the database: those that all share, of `connections` in all.
 ///
 /// # Errors
 /// The URL is wrong, or the server cannot be reached, refuses, or is too old. `ConnectError::fatal`
@@ -136,11 +155,7 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, ConnectError
     }
     let options: PgConnectOptions = url.parse().map_err(|why| ConnectError::url(&why))?;
     let options = options.application_name("tribox");
-    let pool = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(5))
-        // A broken connection shows in the statement that meets it, which is then repeated.
-        .test_before_acquire(false)
+    let pool = pool_options(connections - reserved(connections))
         .connect_with(options)
         .await
         .map_err(|why| ConnectError::server(&why))?;
@@ -155,8 +170,23 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, ConnectError
 }
 
 impl Postgres {
-    pub fn new(pool: PgPool, node: Node) -> Self {
-        Postgres { pool, node }
+    /// On what [`connect`] gave for so many connections.
+    pub fn new(pool: PgPool, connections: u32, node: Node) -> Self {
+        let own = Arc::new(Semaphore::new(reserved(connections) as usize));
+        Postgres { pool, node, own, _permit: None }
+    }
+
+    /// The same for one lane, with a connection of its own as long as there are some: the pool hands
+    /// its connections out in turn, so that each would have the caches of its backend cold.
+    pub fn for_lane(&self) -> Self {
+        let Ok(permit) = Arc::clone(&self.own).try_acquire_owned() else { return self.clone() };
+        let options = self.pool.connect_options().as_ref().clone();
+        Postgres {
+            pool: pool_options(1).connect_lazy_with(options),
+            node: self.node.clone(),
+            own: Arc::clone(&self.own),
+            _permit: Some(Arc::new(permit)),
+        }
     }
 
     pub fn node(&self) -> &Node {

@@ -92,8 +92,7 @@ impl BlockingReader {
         &self,
         query: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, Unreadable> {
-        let runtime = tokio::runtime::Handle::current();
-        let waited = tokio::task::block_in_place(|| runtime.block_on(patiently(query)));
+        let waited = tokio::runtime::Handle::current().block_on(patiently(query));
         waited.map_err(|why| Unreadable(why.to_string()))
     }
 }
