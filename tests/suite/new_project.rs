@@ -121,7 +121,9 @@ fn dev(project: &Path) -> Result<Host> {
 #[test]
 fn every_template_passes_its_tests_under_another_name() -> Result<()> {
     let desk = Desk::new()?;
-    for (template, tests) in [("accounts", 6), ("orders", 2), ("bookings", 3), ("baskets", 5)] {
+    for (template, tests) in
+        [("accounts", 6), ("orders", 2), ("bookings", 3), ("baskets", 5), ("purchases", 5)]
+    {
         let name = format!("the-{template}-of-mine");
         let project = desk.new_project(&[&name, "--template", template])?;
         let said = desk.cargo(&project, &["test", "--quiet"])?;

@@ -123,6 +123,20 @@ pub(super) const RUST: &[Template] = &[
             "src/tests.rs",
         ],
     },
+    Template {
+        name: "purchases",
+        files: files!["guests/purchases":
+            "Cargo.toml",
+            "cases/an-answer-before-its-question-waits.json",
+            "cases/an-order-asks-the-stock.json",
+            "cases/late-money-goes-back.json",
+            "cases/patience-is-a-setting.json",
+            "cases/what-is-not-paid-in-time-is-undone.json",
+            "cases/what-is-reserved-is-to-be-paid.json",
+            "src/lib.rs",
+            "src/tests.rs",
+        ],
+    },
 ];
 
 pub(super) const PYTHON: &[Template] = &[

@@ -57,7 +57,9 @@ impl Template {
 
     /// Whether a word stands in it for something of its own.
     fn uses(&self, pattern: &str) -> bool {
-        self.files.iter().any(|file| file.text.contains(pattern))
+        // The fields of cases are named alike in all of them.
+        let mut sources = self.files.iter().filter(|file| !file.path.starts_with("cases/"));
+        sources.any(|file| file.text.contains(pattern))
     }
 }
 
@@ -169,11 +171,15 @@ fn cases(template: &Template) -> impl Iterator<Item = &'static File> + use<> {
 const MANIFEST_END: &str = "\n[profile.release]\nlto = \"thin\"\n\n\
     # A workspace of its own, wherever it lies.\n[workspace]\n";
 
-/// A message that the handler takes: that of the last case which comes to effects.
+/// A message that the handler takes: that of the first case which comes to effects.
 fn first_message(template: &Template, names: &Names) -> (String, String) {
     let read = |case: &File| serde_json::from_str::<serde_json::Value>(case.text).ok();
-    let good = |case: &serde_json::Value| case["expect"]["verdict"] == "effects";
-    let case = cases(template).filter_map(read).filter(good).last().unwrap_or_default();
+    let own = format!("{}.", template.name);
+    let good = |case: &serde_json::Value| {
+        let subject = case["message"]["subject"].as_str().unwrap_or_default();
+        subject.starts_with(&own) && case["expect"]["verdict"] == "effects"
+    };
+    let case = cases(template).filter_map(read).find(good).unwrap_or_default();
     let message = &case["message"];
     let subject = message["subject"].as_str().unwrap_or_default();
     (rename(subject, &Names::of(template.name), names), message["payload"].to_string())
