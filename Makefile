@@ -1,7 +1,7 @@
 # Each target has one line of help: `make` shows them.
 
 # The guests that tests and the demo load, built as components.
-GUESTS := accounts orders items bookings baskets chaos chaos-mended keys bare load
+GUESTS := accounts orders items bookings baskets purchases stock chaos chaos-mended frozen actor keys bare load
 GUEST_PACKAGES := $(addprefix -p ,$(GUESTS))
 COMPONENT_TARGET := wasm32-wasip2
 
@@ -10,7 +10,7 @@ export RUST_TEST_THREADS ?= 3
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests host demo test bench lint fmt test-cargo-component clean-tools
+.PHONY: help setup guests languages test-languages host demo test bench lint fmt test-cargo-component clean-tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' Makefile
@@ -21,13 +21,16 @@ setup: ## Install what is missing: the wasm target, Postgres, nats-server, a Pyt
 guests: setup ## Build the example handlers as components
 	cargo build --quiet --release --target $(COMPONENT_TARGET) $(GUEST_PACKAGES)
 
+languages: setup ## Build the example handlers in Python and JavaScript, where their toolchains can be had
+	@sh scripts/languages.sh
+
 host: setup ## Build tribox itself
 	cargo build -p tribox
 
 demo: guests host ## See it work: 20,000 commands, duplicates, a kill -9, and the books still balance
 	cargo run --quiet -p tribox-tests --bin demo -- $(DEMO)
 
-test: guests host ## Run all tests, against real servers that they start themselves
+test: guests languages host ## Run all tests, against real servers that they start themselves
 	cargo test -p tribox -p tribox-tests
 	cargo test $(GUEST_PACKAGES) -p tribox-guest
 
@@ -49,6 +52,10 @@ fmt: ## Format all Rust sources
 test-cargo-component: guests host ## Install cargo component (takes 12 minutes) and test guests built by it
 	sh scripts/cargo-component.sh
 	TRIBOX_REQUIRE_CARGO_COMPONENT=1 cargo test -p tribox-tests cargo_component
+
+test-languages: guests host ## Test the handlers in Python and JavaScript, and require their toolchains
+	sh scripts/languages.sh --require
+	TRIBOX_REQUIRE_LANGUAGES=1 cargo test -p tribox-tests languages
 
 clean-tools: ## Remove what setup put into .tools
 	rm -rf .tools

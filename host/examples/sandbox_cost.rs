@@ -1,7 +1,7 @@
 //! What a message costs in the sandbox: load times, then microseconds, fuel and memory per call.
 //!
-//! `cargo run --release --example sandbox_cost -- FILE.wasm SUBJECT KEY PAYLOAD DOCUMENT`, where
-//! DOCUMENT is the body that every read of a document returns. Figures are worth what the profile
+//! `cargo run --release --example sandbox_cost -- FILE.wasm SUBJECT KEY PAYLOAD DOCUMENT [CALLS]`, where
+//! DOCUMENT is the body that every read of a document returns, and CALLS is 10,000 unless given. Figures are worth what the profile
 //! and the load of the machine are worth.
 
 use std::error::Error;
@@ -14,7 +14,6 @@ use tribox::model::{Document, Documents, Header, Message, Unreadable};
 use tribox::sandbox::{Guest, Sandbox, SandboxConfig};
 
 const CALLS: usize = 10_000;
-const WARM_UP: usize = 1_000;
 
 /// The same document under every key.
 struct One(Document);
@@ -37,9 +36,10 @@ impl Documents for One {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [file, subject, key, payload, body] = arguments.as_slice() else {
-        return Err("usage: sandbox_cost FILE.wasm SUBJECT KEY PAYLOAD DOCUMENT".into());
+    let [file, subject, key, payload, body, calls @ ..] = arguments.as_slice() else {
+        return Err("usage: sandbox_cost FILE.wasm SUBJECT KEY PAYLOAD DOCUMENT [CALLS]".into());
     };
+    let calls: usize = calls.first().map_or(Ok(CALLS), |calls| calls.parse())?;
     #[expect(clippy::disallowed_methods, reason = "the component is named on the command line")]
     let wasm = fs::read(file)?;
     let place = tempfile::tempdir()?;
@@ -68,24 +68,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     for threads in [1, 2] {
         thread::scope(|scope| {
             for _ in 0..threads {
-                scope.spawn(|| measure(threads, &guest, &message, &document));
+                scope.spawn(|| measure(threads, calls, &guest, &message, &document));
             }
         });
     }
     Ok(())
 }
 
-fn measure(threads: usize, guest: &Guest, message: &Message, document: &Document) {
+fn measure(threads: usize, calls: usize, guest: &Guest, message: &Message, document: &Document) {
     let documents = Arc::new(Mutex::new(One(document.clone())));
-    let mut times: Vec<Duration> = (0..WARM_UP + CALLS)
+    let warm_up = calls / 10;
+    let mut times: Vec<Duration> = (0..warm_up + calls)
         .map(|_| {
             let started = Instant::now();
             let _ = guest.call(message, documents.clone());
             started.elapsed()
         })
-        .skip(WARM_UP)
+        .skip(warm_up)
         .collect();
     times.sort_unstable();
-    let [p10, p50, p99] = [10, 50, 99].map(|p| times[CALLS * p / 100]);
+    let [p10, p50, p99] = [10, 50, 99].map(|p| times[calls * p / 100]);
     println!("{threads} threads: p10 {p10:?}, p50 {p50:?}, p99 {p99:?}");
 }

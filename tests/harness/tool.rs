@@ -1,6 +1,6 @@
 //! The program's commands as an operator runs them, and what they print.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -44,6 +44,11 @@ impl Ran {
     }
 }
 
+/// Where the commands keep compiled components.
+pub fn cache() -> PathBuf {
+    programs::repository().join("target/suite-cache/tribox")
+}
+
 /// Runs `tribox` in a directory, with nothing of the environment's but what is given.
 ///
 /// # Errors
@@ -55,6 +60,8 @@ pub fn tribox(directory: &Path, database_url: Option<&str>, arguments: &[&str]) 
         command.env_remove(name);
     }
     command.env("USER", "somebody");
+    // What is compiled once is there at the next run of the suite.
+    command.env("XDG_CACHE_HOME", cache().parent().context("no directory")?);
     if let Some(url) = database_url {
         command.env("DATABASE_URL", url);
     }

@@ -182,6 +182,38 @@ async fn a_file_is_loaded_when_it_is_whole() -> Result<()> {
     host.stop().await
 }
 
+/// Writes the lock as its page says.
+fn lock(plugins: &Path, files: &str) -> Result<()> {
+    let script = format!("sha256sum {files} > plugins.lock");
+    let status = Command::new("sh").args(["-c", &script]).current_dir(plugins).status()?;
+    anyhow::ensure!(status.success(), "{script}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_what_the_lock_lists_runs() -> Result<()> {
+    let mut stack = Stack::new("lock").await?;
+    streams(&stack).await?;
+    let plugins = stack.plugins();
+    stack.drop_in(&["items", "bare"])?;
+    lock(&plugins, "items.wasm")?;
+    let host = stack.serve().await?;
+    refused(&host, "bare.wasm", &["is not in plugins.lock", "sha256sum *.wasm"]).await?;
+    make(&stack, "items", "m1").await?;
+    let checked = check(&plugins.join("bare.wasm"), false)?;
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("is not in plugins.lock"));
+
+    lock(&plugins, "*.wasm")?;
+    stack.drop_in(&["bare"])?;
+    make(&stack, "bare", "m2").await?;
+    // Another build of what runs is refused, and what runs stays.
+    fs::copy(programs::guest("orders")?, plugins.join("items.wasm"))?;
+    refused(&host, "items.wasm", &["is not in plugins.lock"]).await?;
+    make(&stack, "items", "m3").await?;
+    host.stop().await
+}
+
 fn check(file: &Path, json: bool) -> Result<Output> {
     let mut command = Command::new(programs::tribox()?);
     command.arg("check").arg(file);

@@ -79,6 +79,28 @@ fn what_differs_is_listed_with_what_it_means() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn likely_mistakes_are_said_and_fail_where_that_is_wanted() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let place = place.path();
+    // It declares no collection and publishes nothing.
+    handler(place, "h.wasm", '1', "in")?;
+    let text = check(place, &["h.wasm"])?.ok()?;
+    assert!(text.contains("suggestion    h: it declares no collection"), "{text}");
+    let ran = check(place, &["h.wasm", "--strict", "--json"])?;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!(ran.json()?["suggestions"][0]["what"], "no-effect");
+    // What people begin with, and what is meant, is no mistake.
+    for guest in ["items", "accounts", "orders", "bookings", "baskets"] {
+        let guest = programs::guest(guest)?.display().to_string();
+        check(place, &[&guest, "--strict"])?.ok()?;
+    }
+    let accounts = programs::guest("accounts")?.display().to_string();
+    let text = check(place, &[&accounts])?.ok()?;
+    assert!(text.contains("note          accounts.*.enforce-overdrawn: what it sends"), "{text}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_running_build_is_found_by_its_handlers_name() -> Result<()> {
     let stack = Stack::new("against").await?;

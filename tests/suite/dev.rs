@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
-use tribox_tests::{Broker, Host, programs, wait_until};
+use tribox_tests::{Broker, Host, programs, tool, wait_until};
 
 /// A started `tribox dev` and where its servers are.
 struct Dev {
@@ -40,11 +40,17 @@ fn place() -> Result<tempfile::TempDir> {
 }
 
 async fn start(place: &Path) -> Result<Dev> {
+    start_with(place, &[]).await
+}
+
+async fn start_with(place: &Path, more: &[&str]) -> Result<Dev> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let admin = listener.local_addr()?;
     drop(listener);
     std::fs::write(place.join("dev.toml"), format!("[admin]\nlisten = \"{admin}\"\n"))?;
-    let mut host = Host::spawn_command(command(place)?, admin, &place.join("log"))?;
+    let mut command = command(place)?;
+    command.args(more);
+    let mut host = Host::spawn_command(command, admin, &place.join("log"))?;
     host.ready().await?;
     let log = host.log();
     let told = |name: &str| {
@@ -133,6 +139,60 @@ async fn a_handler_runs_is_replaced_and_all_of_it_stops() -> Result<()> {
     dev.host.stop().await
 }
 
+async fn shows(dev: &Dev, text: &str) -> Result<()> {
+    wait_until(&format!("it shows {text:?}"), async || match dev.host.log() {
+        log if log.contains(text) => Ok(()),
+        log => Err(log),
+    })
+    .await
+}
+
+/// Publishes by the command, which finds the running server by itself.
+fn publish(place: &Path, subject: &str, payload: &str, more: &[&str]) -> Result<tool::Ran> {
+    let publish = ["publish", subject, payload, "--data", "data"];
+    tool::tribox(place, None, &[&publish[..], more].concat())
+}
+
+#[tokio::test]
+async fn messages_are_shown_and_the_config_is_taken_up_when_it_is_saved() -> Result<()> {
+    let place = place()?;
+    let place = place.path();
+    drop_in(place, &std::fs::read(programs::guest("accounts")?)?)?;
+    let mut dev = start(place).await?;
+    let told = publish(place, "accounts.7.debit", r#"{"amount": 20}"#, &["--id", "m-1"])?.ok()?;
+    assert_eq!(told, "message 1 of stream ACCOUNTS\n");
+    shows(&dev, "accounts  accounts.7.debit  key 7, id m-1\n    put accounts/7 {").await?;
+    shows(&dev, "    send accounts.events.7.balance-changed {\"account\":\"7\",\"amount\":-20,")
+        .await?;
+    shows(&dev, ", as overdrawn-7]").await?;
+    let again = publish(place, "accounts.7.debit", "{}", &["--id", "m-1"])?.ok()?;
+    assert!(again.contains("has a message of id m-1 already"), "{again}");
+    publish(place, "accounts.7.debit", "{}", &["-H", "Trace-Id: t"])?.ok()?;
+    shows(&dev, "missing field `amount`").await?;
+    let why = publish(place, "nobody.takes.this", "{}", &[])?.refused()?;
+    assert!(why.contains("no stream takes this subject"), "{why}");
+
+    // What makes no sense leaves what runs; then a threshold that 20 more fall below.
+    let config = std::fs::read_to_string(place.join("dev.toml"))?;
+    std::fs::write(place.join("dev.toml"), format!("{config}[handlers]\nnonsense = 1\n"))?;
+    shows(&dev, "the config that runs stays").await?;
+    let settings = format!("{config}[handlers.accounts.settings]\nthreshold = \"-30\"\n");
+    std::fs::write(place.join("dev.toml"), settings)?;
+    shows(&dev, "the config has changed").await?;
+    publish(place, "accounts.7.debit", r#"{"amount": 20}"#, &[])?.ok()?;
+    shows(&dev, "accounts.events.7.low-balance {\"account\":\"7\",\"balance\":-40,").await?;
+    dev.host.terminate()?;
+    ensure!(dev.host.exit().await?.success(), "{}", dev.host.log());
+
+    // Nothing runs any more, so there is nothing to publish to.
+    let why = publish(place, "accounts.7.debit", "{}", &["--config", "dev.toml"])?.refused()?;
+    assert!(why.contains("NATS at nats://localhost:4222 cannot be used"), "{why}");
+    let dev = start_with(place, &["--fresh"]).await?;
+    until(&dev, "SELECT count(*) FROM tribox.documents", 0).await?;
+    assert_eq!(Broker::connect(&dev.nats_url).await?.count("ACCOUNTS").await?, 0);
+    dev.host.stop().await
+}
+
 #[tokio::test]
 async fn a_second_one_in_the_same_directory_says_so() -> Result<()> {
     let place = place()?;
@@ -151,6 +211,7 @@ async fn a_second_one_in_the_same_directory_says_so() -> Result<()> {
 #[test]
 fn a_directory_that_is_not_there_is_named() -> Result<()> {
     let place = tempfile::tempdir()?;
+    std::fs::write(place.path().join("dev.toml"), "")?;
     let mut command = command(place.path())?;
     let output = command.stdin(Stdio::null()).output().context("failed to run tribox dev")?;
     assert_eq!(output.status.code(), Some(1));

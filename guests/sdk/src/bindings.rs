@@ -3,7 +3,7 @@
 //! that the contract has one text.
 
 wit_bindgen::generate!({
-    path: "../../wit",
+    path: "wit",
     world: "plugin",
     generate_all,
     additional_derives: [PartialEq, Eq],

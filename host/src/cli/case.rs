@@ -19,7 +19,7 @@ const EXAMPLE: &str = r#"a message file looks like {"id": "m-1", "subject": "ite
 const DOCUMENTS_EXAMPLE: &str = r#"a documents file looks like [{"collection": "items", "key": "7", "body": {"name": "lamp"}}]"#;
 
 /// Bytes of a document when written out.
-const LARGEST: usize = 1 << 30;
+pub(super) const LARGEST: usize = 1 << 30;
 
 /// message.json.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,12 +66,14 @@ pub(super) struct Payload {
 #[derive(Debug, Serialize)]
 pub(super) struct PayloadJson {
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<Box<RawValue>>,
+    pub payload: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload_base64: Option<String>,
+    pub payload_base64: Option<String>,
 }
 
-fn given<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Box<RawValue>>, D::Error> {
+pub(super) fn given<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(input).map(Some)
 }
 
@@ -113,15 +115,21 @@ impl MessageFile {
         let wrong = |why: String| format!("message file {}: {why}", path.display());
         let file: MessageFile =
             serde_json::from_str(&text).map_err(|why| wrong(format!("{why}; {EXAMPLE}")))?;
-        subject::check_subject(&file.subject).map_err(|why| wrong(format!("subject: {why}")))?;
-        if let Some(key) = &file.key
+        file.check().map_err(wrong)?;
+        Ok(file)
+    }
+
+    /// # Errors
+    /// A field is wrong; the text names it.
+    pub(super) fn check(&self) -> Result<(), String> {
+        subject::check_subject(&self.subject).map_err(|why| format!("subject: {why}"))?;
+        if let Some(key) = &self.key
             && !(1..=MAX_KEY).contains(&key.len())
         {
             let length = key.len();
-            return Err(wrong(format!("key: has {length} bytes; allowed are 1 to {MAX_KEY}")));
+            return Err(format!("key: has {length} bytes; allowed are 1 to {MAX_KEY}"));
         }
-        file.payload().map_err(wrong)?;
-        Ok(file)
+        self.payload().map(drop)
     }
 
     /// The payload's bytes.
@@ -157,24 +165,29 @@ pub(super) fn read_documents(path: &Path) -> Result<DocumentMap, String> {
     let wrong = |why: String| format!("documents file {}: {why}", path.display());
     let entries: Vec<DocumentFile> = serde_json::from_str(&read(path)?)
         .map_err(|why| wrong(format!("{why}; {DOCUMENTS_EXAMPLE}")))?;
+    document_map(&entries).map_err(wrong)
+}
+
+/// # Errors
+/// An entry is wrong; the text names it.
+pub(super) fn document_map(entries: &[DocumentFile]) -> Result<DocumentMap, String> {
     let mut documents = BTreeMap::new();
-    for (n, DocumentFile { collection, key, body }) in entries.into_iter().enumerate() {
-        let wrong = |field: &str, why: String| wrong(format!("document {n}, {field}: {why}"));
+    for (n, DocumentFile { collection, key, body }) in entries.iter().enumerate() {
+        let wrong = |field: &str, why: String| format!("document {n}, {field}: {why}");
         if !(1..=MAX_KEY).contains(&key.len()) {
             let length = key.len();
             return Err(wrong("key", format!("has {length} bytes; allowed are 1 to {MAX_KEY}")));
         }
         let body = json::canonical(body.get(), LARGEST).map_err(|why| wrong("body", why))?;
-        let place = format!("{collection}/{key}");
-        if documents.insert((collection, key), body).is_some() {
-            return Err(wrong("key", format!("{place} is there twice")));
+        if documents.insert((collection.clone(), key.clone()), body).is_some() {
+            return Err(wrong("key", format!("{collection}/{key} is there twice")));
         }
     }
     Ok(documents)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the operator names the file")]
-fn read(path: &Path) -> Result<String, String> {
+pub(super) fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|why| format!("{} cannot be read: {why}", path.display()))
 }
 

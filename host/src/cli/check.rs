@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::suggest::{Suggestion, suggestions};
+use super::text::printable;
 use super::{ConfigFile, compare, component};
 use crate::sandbox::{Guest, Import, ImportKind};
 
@@ -22,6 +24,9 @@ pub struct Check {
     /// The same, with the file in the plugin directory that has the same handler name.
     #[arg(long)]
     against_running: bool,
+    /// Fail also for what is allowed and yet is likely to be a mistake; not for notes.
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     config: ConfigFile,
     /// For scripts.
@@ -35,13 +40,24 @@ struct Other {
     guest: Guest,
 }
 
+impl Check {
+    /// Where compiled code is kept; a component in Python takes its time.
+    fn cache(&self) -> Option<PathBuf> {
+        self.config.load().ok()?.plugins.cache()
+    }
+}
+
 /// Checks one file as the host would load it, and prints to `out` what it found: the refusal too,
-/// so that `--json` always has one object to read. Exit code 0 for a handler, 1 for anything else.
+/// so that `--json` always has one object to read. Exit code 0 for a handler, 1 for
+/// anything else, and with `--strict` where something is suggested.
 pub fn run(check: &Check, out: &mut impl Write) -> ExitCode {
     let file = &check.file;
-    let checked = component::load(file, None).and_then(|guest| Ok((other(check, &guest)?, guest)));
+    let checked =
+        component::load(file, check.cache()).and_then(|guest| Ok((other(check, &guest)?, guest)));
     let text = match (&checked, check.json) {
-        (Ok((other, guest)), false) => describe(file, guest) + &compared(guest, other.as_ref()),
+        (Ok((other, guest)), false) => {
+            describe(file, guest) + &suggested(guest) + &compared(guest, other.as_ref())
+        }
         (Ok((other, guest)), true) => format!("{:#}\n", to_json(file, guest, other.as_ref())),
         (Err(error), false) => format!("refused: {error}\n"),
         (Err(error), true) => {
@@ -50,13 +66,17 @@ pub fn run(check: &Check, out: &mut impl Write) -> ExitCode {
         }
     };
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    if checked.is_ok() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let strict = |guest: &Guest| {
+        check.strict && suggestions(guest.description()).iter().any(|suggestion| !suggestion.note)
+    };
+    let good = checked.is_ok_and(|(_, guest)| !strict(&guest));
+    if good && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The build to compare with, if any is asked for.
 fn other(check: &Check, guest: &Guest) -> Result<Option<Other>, String> {
     if let Some(file) = &check.against {
-        let guest = component::load(file, None)?;
+        let guest = component::load(file, check.cache())?;
         return Ok(Some(Other { place: file.display().to_string(), guest }));
     }
     if !check.against_running {
@@ -65,6 +85,16 @@ fn other(check: &Check, guest: &Guest) -> Result<Option<Other>, String> {
     let config = check.config.load().map_err(|why| why.to_string())?;
     let (file, guest) = component::of_handler(&config, &guest.description().name)?;
     Ok(Some(Other { place: file.display().to_string(), guest }))
+}
+
+fn suggested(guest: &Guest) -> String {
+    let mut text = String::new();
+    for Suggestion { which, why, note, .. } in suggestions(guest.description()) {
+        let word = if note { "note" } else { "suggestion" };
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "{word:<14}{}: {why}", printable(&which));
+    }
+    text
 }
 
 fn compared(guest: &Guest, other: Option<&Other>) -> String {
@@ -134,6 +164,7 @@ fn to_json(file: &Path, guest: &Guest, other: Option<&Other>) -> Value {
         "collections": description.collections,
         "publishes": description.publishes,
         "imports": imports.collect::<Vec<_>>(),
+        "suggestions": suggestions(description),
         "error": null,
     });
     if let (Some(Other { place, guest: old }), Value::Object(fields)) = (other, &mut object) {
@@ -155,7 +186,8 @@ mod tests {
 
     fn check(file: &Path, json: bool) -> Check {
         let config = ConfigFile { config: None };
-        Check { file: file.to_owned(), against: None, against_running: false, config, json }
+        let (file, against) = (file.to_owned(), None);
+        Check { file, against, against_running: false, strict: false, config, json }
     }
 
     fn refused(content: &[u8], as_json: bool) -> String {

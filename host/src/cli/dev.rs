@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::places::{self, Places};
 use super::serve::stop_on_signals;
-use super::{Outcome, hints, logging, provision, runtime, say};
-use crate::config::{self, Config, LogFormat};
+use super::{ConfigFile, Outcome, hints, logging, provision, runtime, say, watch};
+use crate::config::{Config, LogFormat};
 use crate::node;
 use crate::plugins::{PluginDirectory, Watch};
 use crate::servers::{NatsOptions, PrivateNats, PrivatePostgres};
@@ -18,41 +19,44 @@ use crate::telemetry::Health;
 /// How often the plugin directory is looked at for handlers whose streams are missing.
 const LOOK: Duration = Duration::from_millis(300);
 
-pub(super) fn run(directory: &Path, config: Option<&Path>, data: &Path) -> Outcome {
-    if !directory.is_dir() {
-        let shown = directory.display();
-        return Err(format!("{shown} is not a directory; create it and drop .wasm files in").into());
+/// What `dev` is told on the command line.
+pub(super) struct Dev<'a> {
+    /// The plugin directory, in place of the config's.
+    pub directory: Option<&'a Path>,
+    pub file: &'a ConfigFile,
+    /// Where the servers keep their data.
+    pub data: &'a Path,
+    pub fresh: bool,
+}
+
+pub(super) fn run(dev: &Dev) -> Outcome {
+    let mut config = dev.config()?;
+    if config.admin == Config::default().admin {
+        config.admin.listen = free_address(config.admin.listen)?;
     }
-    let mut config = match config {
-        Some(path) => Config::load(path)?,
-        None => {
-            let mut config = Config::default();
-            config.admin.listen = free_address(config.admin.listen)?;
-            // Somebody tries something out: show what becomes of every message.
-            config.log.filter = format!("{},tribox::lane=debug", config.log.filter);
-            config
-        }
-    };
-    if config.log.format == LogFormat::Auto {
-        config.log.format = LogFormat::Human;
+    if config.log.format == LogFormat::Json {
+        logging::start(&config.log)?;
+    } else {
+        logging::start_with_view(&config.log)?;
     }
-    logging::start(&config.log)?;
-    config.plugins.directory = directory.to_owned();
-    config.plugins.cache = Some(data.join("cache"));
-    config.node.name = Some("dev".to_owned());
-    let runtime = runtime()?;
+    let (runtime, data) = (runtime()?, dev.data);
     let outcome = runtime.block_on(async {
         let stop = stop_on_signals()?;
+        if dev.fresh {
+            begin_anew(data).await?;
+        }
         say("starting a private Postgres and NATS");
         let mut postgres = PrivatePostgres::start(&data.join("postgres"), &[]).await?;
         let mut nats = PrivateNats::start(&data.join("nats"), NatsOptions::default()).await?;
-        config.postgres.url = postgres.url();
-        config.nats = config::Nats { url: nats.url(), ..config::Nats::default() };
+        let places = Places { database_url: postgres.url(), nats_url: nats.url() };
+        places.set(&mut config);
         if let Some(note) = postgres.note() {
             say(&note);
         }
-        say(&hints::places(&config, data));
-        let outcome = work(&config, stop).await;
+        places.write(data)?;
+        say(&hints::places(&config, &places, data));
+        let outcome = dev.work(config, &places, stop).await;
+        places::forget(data);
         // Both are stopped, whatever became of the other.
         let stopped = (nats.stop().await, postgres.stop().await);
         outcome.and(stopped.0.map_err(Into::into)).and(stopped.1.map_err(Into::into))
@@ -61,27 +65,109 @@ pub(super) fn run(directory: &Path, config: Option<&Path>, data: &Path) -> Outco
     outcome
 }
 
+impl Dev<'_> {
+    /// The config, and over it what trying something out on one's own machine asks for.
+    fn config(&self) -> Result<Config, Box<dyn std::error::Error>> {
+        let mut config = self.file.load()?;
+        if let Some(directory) = self.directory {
+            config.plugins.directory = directory.to_owned();
+        }
+        let directory = &config.plugins.directory;
+        if !directory.is_dir() {
+            return Err(format!(
+                "{} is not a directory; create it and drop .wasm files in, or build the handler \
+                 that comes to lie there",
+                directory.display()
+            )
+            .into());
+        }
+        config.plugins.cache = Some(self.data.join("cache"));
+        config.node.name = Some("dev".to_owned());
+        Ok(config)
+    }
+
+    /// Makes the streams, says what to do with the handlers, and runs them until `stop`; begins again
+    /// with another config whenever its file is saved.
+    async fn work(&self, mut config: Config, places: &Places, stop: CancellationToken) -> Outcome {
+        let health = Health::default();
+        let Some(nats) = node::connect_nats(&config.nats, &health, &stop).await? else {
+            return Ok(());
+        };
+        let mut first = true;
+        loop {
+            let directory = PluginDirectory::open(&config.plugins.directory)?;
+            let watch = Watch::since(&directory.scan()?);
+            make_streams(&config, &nats, first).await?;
+            first = false;
+            let this = stop.child_token();
+            let mut node = std::pin::pin!(node::run(config.clone(), this.clone()));
+            let next = tokio::select! {
+                outcome = &mut node => return outcome.map_err(Into::into),
+                outcome = follow(&config, &nats, &directory, watch) => return outcome,
+                next = self.saved(&config, places) => next,
+            };
+            this.cancel();
+            node.await?;
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            say("the config has changed: handlers run with it from here on");
+            config = next;
+        }
+    }
+
+    /// Waits until the config is another one. One that makes no sense is complained of, and what
+    /// runs stays.
+    async fn saved(&self, now: &Config, places: &Places) -> Config {
+        let files = || self.file.path().into_iter().collect::<Vec<_>>();
+        let mut known = watch::look(&files());
+        let mut before = known.clone();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let seen = watch::look(&files());
+            if seen == known || seen != before {
+                before = seen;
+                continue;
+            }
+            known = seen;
+            match self.config() {
+                Ok(mut config) => {
+                    if config.admin == Config::default().admin {
+                        config.admin = now.admin.clone();
+                    }
+                    places.set(&mut config);
+                    if config != *now {
+                        return config;
+                    }
+                }
+                Err(why) => tracing::warn!("{why}; the config that runs stays"),
+            }
+        }
+    }
+}
+
+/// Removes what earlier starts have left, but for compiled components. The servers are started and
+/// stopped before: that finds out whether they are in use, and ends what a crash left running.
+async fn begin_anew(data: &Path) -> Outcome {
+    let (postgres, nats) = (data.join("postgres"), data.join("nats"));
+    if postgres.exists() {
+        PrivatePostgres::start(&postgres, &[]).await?.stop().await?;
+    }
+    if nats.exists() {
+        PrivateNats::start(&nats, NatsOptions::default()).await?.stop().await?;
+    }
+    for path in [postgres, nats].iter().filter(|path| path.exists()) {
+        std::fs::remove_dir_all(path)
+            .map_err(|why| format!("{} cannot be removed: {why}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// The usual admin address, or one with a free port where another host has that one.
 fn free_address(usual: SocketAddr) -> std::io::Result<SocketAddr> {
     match TcpListener::bind(usual) {
         Ok(_) => Ok(usual),
         Err(_) => TcpListener::bind((usual.ip(), 0))?.local_addr(),
-    }
-}
-
-/// Makes the streams, says what to do with the handlers, and runs them until `stop`.
-async fn work(config: &Config, stop: CancellationToken) -> Outcome {
-    let health = Health::default();
-    let Some(nats) = node::connect_nats(&config.nats, &health, &stop).await? else {
-        return Ok(());
-    };
-    let directory = PluginDirectory::open(&config.plugins.directory)?;
-    let entries = directory.scan()?;
-    let watch = Watch::since(&entries);
-    make_streams(config, &nats, true).await?;
-    tokio::select! {
-        outcome = node::run(config.clone(), stop) => outcome.map_err(Into::into),
-        outcome = follow(config, &nats, &directory, watch) => outcome,
     }
 }
 

@@ -1,22 +1,22 @@
 //! What `tribox dev` tells a newcomer: where everything is, how to send a message, and where to see
-//! what came of it. psql is there wherever Postgres is, so each step works with it and this program.
+//! what came of it, with this program and psql, which is there wherever Postgres is.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::places::Places;
+use super::text::set_in;
 use crate::config::Config;
 use crate::model::Description;
 
 /// Where everything is, as lines for a shell.
-pub(super) fn places(config: &Config, data: &Path) -> String {
+pub(super) fn places(config: &Config, places: &Places, data: &Path) -> String {
     format!(
-        "\nPut these into the terminal that you look around from:\n\n  \
-         export DATABASE_URL={}\n  export NATS_URL={}\n\n\
+        "\nPut these into the terminal that you look around from:\n\n{}\n\
          plugins  {}/ (a .wasm file that is dropped in, replaced or removed is taken up at once)\n\
          metrics  http://{}/metrics\n\
-         data     {}/ (kept for the next start; remove it to begin anew)\n",
-        config.postgres.url,
-        config.nats.url,
+         data     {}/ (kept for the next start; `--fresh` begins anew)\n",
+        set_in(&places.lines()),
         config.plugins.directory.display(),
         config.admin.listen,
         data.display(),
@@ -33,11 +33,8 @@ pub(super) fn first_steps(handlers: &[Description]) -> String {
     };
     let subject = example(&subscription.subject);
     let mut text = format!(
-        "Send {} a message with a payload that it understands, by psql or the nats program:\n\n  \
-         psql \"$DATABASE_URL\" -c \"INSERT INTO tribox.scheduled\n    \
-         (id, due_at, handler, subject, headers, payload)\n    \
-         VALUES (gen_random_uuid(), now(), 'by-hand', '{subject}', '', '{{}}')\"\n  \
-         nats --server \"$NATS_URL\" pub {subject} '{{}}'\n\n\
+        "Send {} a message with a payload that it understands, from another terminal:\n\n  \
+         tribox publish {subject} '{{}}'\n\n\
          See its state, what was published, and what failed:\n\n",
         handler.name,
     );
@@ -77,7 +74,7 @@ mod tests {
             publishes: Vec::new(),
         };
         let text = first_steps(&[accounts]);
-        assert!(text.contains("'accounts.7.debit'"), "{text}");
+        assert!(text.contains("tribox publish accounts.7.debit '{}'"), "{text}");
         assert!(text.contains("TABLE tribox_state.accounts"), "{text}");
         assert!(first_steps(&[]).contains("drop a .wasm file"));
     }

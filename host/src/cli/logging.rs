@@ -2,10 +2,15 @@
 
 use std::io::IsTerminal;
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
+use super::view::{self, View};
 use crate::config::{Log, LogFormat};
 
 /// The time of day, UTC, as people read it: log lines in a terminal are of today.
@@ -24,10 +29,7 @@ impl FormatTime for TimeOfDay {
 /// # Errors
 /// The filter cannot be read.
 pub fn start(config: &Log) -> Result<(), Box<dyn std::error::Error>> {
-    let filter = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
-    let text = filter.as_deref().unwrap_or(&config.filter);
-    let filter = EnvFilter::try_new(text)
-        .map_err(|why| format!("the log filter '{text}' cannot be read: {why}"))?;
+    let filter = filter(config, "")?;
     let terminal = std::io::stderr().is_terminal();
     let human = match config.format {
         LogFormat::Auto => terminal,
@@ -41,4 +43,27 @@ pub fn start(config: &Log) -> Result<(), Box<dyn std::error::Error>> {
         lines.json().flatten_event(true).try_init()
     };
     started.map_err(|why| format!("logging cannot be started: {why}").into())
+}
+
+/// Starts logging for people, with a view of each message as it is handled.
+///
+/// # Errors
+/// The filter cannot be read.
+pub fn start_with_view(config: &Log) -> Result<(), Box<dyn std::error::Error>> {
+    // What the view shows is no log line, however much is logged.
+    let filter = filter(config, ",tribox::view=off")?;
+    let terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = lines.with_ansi(terminal).with_target(false).with_timer(TimeOfDay);
+    let shown = Targets::new().with_target(view::TARGET, Level::TRACE);
+    let view = View { colour: terminal }.with_filter(shown);
+    let all = tracing_subscriber::registry().with(lines.with_filter(filter)).with(view);
+    all.try_init().map_err(|why| format!("logging cannot be started: {why}").into())
+}
+
+fn filter(config: &Log, more: &str) -> Result<EnvFilter, String> {
+    let filter = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let text = filter.as_deref().unwrap_or(&config.filter);
+    EnvFilter::try_new(format!("{text}{more}"))
+        .map_err(|why| format!("the log filter '{text}' cannot be read: {why}"))
 }

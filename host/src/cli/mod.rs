@@ -1,6 +1,7 @@
 //! The program's commands. Each prints what a person wants to know, and says by its exit code
 //! whether it went well: 0 yes, 1 no, 2 for arguments that make no sense. `invoke` has more of them.
 
+mod attempt;
 mod bench;
 mod case;
 pub mod check;
@@ -8,23 +9,31 @@ mod compare;
 mod component;
 mod dev;
 mod diff;
+mod golden;
 mod hints;
 mod invoke;
 mod logging;
 mod migrate;
+mod new;
 mod operate;
 mod outcome;
 mod output;
 mod parked;
 mod pause;
+mod places;
 mod provision;
+mod publish;
 mod scheduled;
 mod serve;
 mod show;
 mod status;
+mod suggest;
+mod test;
 mod text;
 mod trial;
 mod undelivered;
+mod view;
+mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -52,18 +61,26 @@ enum Command {
     },
     /// Run with a private Postgres and NATS, streams made, handlers reloaded on change.
     Dev {
-        /// The plugin directory.
-        #[arg(default_value = "plugins")]
-        directory: PathBuf,
-        /// A config file; servers and plugin directory in it are not looked at.
-        #[arg(long)]
-        config: Option<PathBuf>,
+        /// The plugin directory, in place of the config's.
+        directory: Option<PathBuf>,
+        /// The servers in the config are not looked at.
+        #[command(flatten)]
+        config: ConfigFile,
         /// Where the servers keep their data, from one start to the next.
         #[arg(long, default_value = ".tribox")]
         data: PathBuf,
+        /// Begin anew: throw away what is in the data directory of earlier starts.
+        #[arg(long)]
+        fresh: bool,
     },
+    /// Put one message into its stream, to try a handler out.
+    Publish(publish::Publish),
     /// Is this file a handler? Prints what it says of itself, or why it is refused.
     Check(check::Check),
+    /// Make the project of a new handler: it builds, passes its tests and runs.
+    New(new::New),
+    /// Run recorded cases: is what each message comes to still what was recorded? No servers.
+    Test(test::Test),
     /// Try a handler on one message from a file: the same sandbox, no servers, nothing is changed.
     Invoke(invoke::Invoke),
     /// Messages that were set aside: look at them, retry them, throw them away.
@@ -121,11 +138,15 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
-    fn load(&self) -> Result<Config, ConfigError> {
+    /// The file, where there is one.
+    fn path(&self) -> Option<PathBuf> {
         let usual = Path::new("tribox.toml");
-        match &self.config {
-            Some(path) => Config::load(path),
-            None if usual.exists() => Config::load(usual),
+        self.config.clone().or_else(|| usual.exists().then(|| usual.to_owned()))
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        match self.path() {
+            Some(path) => Config::load(&path),
             None => {
                 let mut config = Config::default();
                 config.apply_environment(|name| std::env::var(name).ok());
@@ -143,6 +164,11 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Check(check) => return check::run(&check, &mut std::io::stdout()),
+        Command::New(new) => new::run(&new),
+        Command::Test(test) => match test::run(&test) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
         Command::Invoke(invoke) => match invoke::run(&invoke) {
             Ok(code) => return code,
             Err(why) => Err(why),
@@ -154,7 +180,11 @@ pub fn main() -> ExitCode {
         Command::Resume(what) => pause::resume(&what),
         Command::Status(common) => status::run(&common),
         Command::Serve { config } => serve::run(&config),
-        Command::Dev { directory, config, data } => dev::run(&directory, config.as_deref(), &data),
+        Command::Dev { directory, config, data, fresh } => {
+            let directory = directory.as_deref();
+            dev::run(&dev::Dev { directory, file: &config, data: &data, fresh })
+        }
+        Command::Publish(publish) => publish::run(&publish),
         Command::Migrate { config, print } => migrate::run(&config, print),
         Command::Provision { config, dry_run } => provision::run(&config, dry_run),
         Command::Bench { config, options } => bench::run(&config, &options),

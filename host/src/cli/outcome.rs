@@ -39,11 +39,11 @@ pub(super) struct Spent {
 
 /// A document that is changed; a body is missing where there is none.
 #[derive(Clone, Copy)]
-struct Changed<'a> {
-    collection: &'a str,
-    key: &'a str,
-    before: Option<&'a str>,
-    after: Option<&'a str>,
+pub(super) struct Changed<'a> {
+    pub collection: &'a str,
+    pub key: &'a str,
+    pub before: Option<&'a str>,
+    pub after: Option<&'a str>,
 }
 
 /// The same for scripts.
@@ -105,6 +105,14 @@ impl Outcome {
             Verdict::Failed(Failure::Retry(_)) => 2,
             Verdict::Failed(Failure::Reject(_)) => 3,
             Verdict::Failed(_) => 4,
+        }
+    }
+
+    /// Why it failed, where it did.
+    pub(super) fn failure_text(&self) -> Option<String> {
+        match &self.verdict {
+            Verdict::Effects(_) => None,
+            Verdict::Failed(failure) => Some(failure.to_string()),
         }
     }
 
@@ -188,7 +196,7 @@ impl Outcome {
     }
 
     /// The documents that are changed, each once: what they were and what they become.
-    fn changes<'a>(&'a self, effects: &'a Effects) -> Vec<Changed<'a>> {
+    pub(super) fn changes<'a>(&'a self, effects: &'a Effects) -> Vec<Changed<'a>> {
         let mut changes: Vec<Changed<'a>> = Vec::new();
         for mutation in &effects.mutations {
             let (collection, key) = mutation.target();

@@ -71,6 +71,15 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
                         messages = effects.messages.len(),
                         "message handled"
                     );
+                    // What `tribox dev` shows; its fields are made only where somebody looks.
+                    tracing::trace!(
+                        target: "tribox::view",
+                        handler,
+                        message_id = message.id,
+                        subject = message.subject,
+                        key = message.key,
+                        effects = %effects,
+                    );
                 }
                 Fate::Duplicate => duplicates += 1,
                 Fate::Untouched => {}

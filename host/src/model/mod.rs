@@ -9,6 +9,7 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod message;
+mod print;
 pub mod rules;
 pub mod subject;
 pub mod verdict;

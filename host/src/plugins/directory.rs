@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata};
 
+use super::lock;
+
 /// Bytes of the largest component that is read.
 pub const MAX_SIZE: u64 = 256 << 20;
 
@@ -90,11 +92,14 @@ impl PluginDirectory {
     /// Reads a file that [`PluginDirectory::scan`] has listed.
     ///
     /// # Errors
-    /// It is gone, leads out of the directory, is not a file, or is larger than [`MAX_SIZE`].
+    /// It is gone, leads out of the directory, is not a file, is larger than [`MAX_SIZE`], or is not in
+    /// the directory's `plugins.lock`.
     pub fn read(&self, file: &str) -> Result<Vec<u8>, DirectoryError> {
         let refused = |why| DirectoryError::Read { file: file.to_owned(), why };
         let opened = self.directory.open(file).map_err(|e| refused(self.explain(file, &e)))?;
-        read_all(&opened).map_err(|error| refused(error.to_string()))
+        let wasm = read_all(&opened).map_err(|error| refused(error.to_string()))?;
+        lock::check(&self.directory, &wasm).map_err(refused)?;
+        Ok(wasm)
     }
 
     fn is_link(&self, file: &str) -> bool {

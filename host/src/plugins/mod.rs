@@ -3,6 +3,7 @@
 
 mod catalog;
 mod directory;
+mod lock;
 mod watch;
 
 pub use catalog::{Catalog, Loaded, Refused};

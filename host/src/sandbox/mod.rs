@@ -11,6 +11,7 @@ mod cache;
 mod clock;
 mod engine;
 mod guest;
+mod io;
 mod linker;
 mod load;
 mod memory;

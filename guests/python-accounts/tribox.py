@@ -1,0 +1,1 @@
+../python-sdk/tribox.py
