@@ -18,6 +18,7 @@ mod output;
 mod parked;
 mod pause;
 mod provision;
+mod relay;
 mod scheduled;
 mod serve;
 mod show;
@@ -76,6 +77,8 @@ enum Command {
         #[command(subcommand)]
         command: undelivered::Undelivered,
     },
+    /// Send again what the broker acknowledged and then lost.
+    Relay(relay::Relay),
     /// Delayed messages that wait.
     Scheduled {
         #[command(subcommand)]
@@ -149,6 +152,7 @@ pub fn main() -> ExitCode {
         },
         Command::Parked { command } => parked::run(command),
         Command::Undelivered { command } => undelivered::run(command),
+        Command::Relay(relay) => relay::run(&relay),
         Command::Scheduled { command } => scheduled::run(command),
         Command::Pause(what) => pause::pause(&what),
         Command::Resume(what) => pause::resume(&what),

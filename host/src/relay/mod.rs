@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicI64;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-pub use self::scheduler::Scheduler;
+pub use self::scheduler::{SCHEDULED, Scheduler};
 pub use self::task::{Options, RelayTask};
 use crate::lane::ports::{Entry, Outlet};
 
@@ -68,7 +68,7 @@ impl Relay {
         cursor
     }
 
-    /// Waits until everything in these logs is published or set aside.
+    /// Waits until everything in these logs is published or set aside, and the table says so.
     pub async fn when_empty(&self, writers: Vec<i32>) {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::WhenEmpty { writers, answer });

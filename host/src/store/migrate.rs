@@ -24,6 +24,7 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "operator",
         sql: include_str!("../../migrations/0003_operator.sql"),
     },
+    Migration { version: 4, name: "nodes", sql: include_str!("../../migrations/0004_nodes.sql") },
 ];
 
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS tribox;

@@ -5,6 +5,7 @@
 mod documents;
 mod parked;
 mod pause;
+mod retained;
 mod scheduled;
 mod status;
 mod undelivered;
@@ -15,6 +16,7 @@ use sqlx::PgPool;
 
 pub use self::parked::{ParkedCount, ParkedDetail, ParkedFilter, ParkedLine};
 pub use self::pause::PausedKey;
+pub use self::retained::Retained;
 pub use self::scheduled::{ScheduledCount, ScheduledFilter, ScheduledLine};
 pub use self::status::{HandlerStatus, NodeStatus, Position};
 pub use self::undelivered::{
