@@ -13,6 +13,8 @@ CREATE TABLE tribox.nodes (
     lease_ms     bigint      NOT NULL DEFAULT 0,
     -- Since when its signs of life came without a gap as long as its lease.
     steady_since timestamptz NOT NULL DEFAULT now(),
+    -- How many signs of life there were: fewer than the node knows of, and the database was restored.
+    beats        bigint      NOT NULL DEFAULT 0,
     -- Which node has fenced it out, if one has.
     fenced_by    text,
     -- Who holds the name, for people: process id and host.

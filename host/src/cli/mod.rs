@@ -19,6 +19,7 @@ mod parked;
 mod pause;
 mod provision;
 mod relay;
+mod rewind;
 mod scheduled;
 mod serve;
 mod show;
@@ -79,6 +80,8 @@ enum Command {
     },
     /// Send again what the broker acknowledged and then lost.
     Relay(relay::Relay),
+    /// After Postgres was restored to an earlier time: set a handler's consumers back to match.
+    Rewind(rewind::Rewind),
     /// Delayed messages that wait.
     Scheduled {
         #[command(subcommand)]
@@ -153,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Parked { command } => parked::run(command),
         Command::Undelivered { command } => undelivered::run(command),
         Command::Relay(relay) => relay::run(&relay),
+        Command::Rewind(arguments) => rewind::run(&arguments),
         Command::Scheduled { command } => scheduled::run(command),
         Command::Pause(what) => pause::pause(&what),
         Command::Resume(what) => pause::resume(&what),

@@ -15,6 +15,7 @@ use super::build::{heal, prepare};
 use super::clock::SystemClock;
 use super::intake::Supervisor;
 use super::lease;
+use super::restored::Watch;
 use crate::config;
 use crate::lane::ports::{
     Delivery, DueParked, Loaded, Log, LogState, Source, Store as _, StoreAway,
@@ -264,6 +265,7 @@ impl Runner {
     async fn run(self) {
         let mut readers: JoinSet<(String, End)> = JoinSet::new();
         let mut reading: BTreeMap<String, i64> = BTreeMap::new();
+        let mut watch = Watch::default();
         let mut tick = tokio::time::interval(LOOK);
         // Streams may come and go; while all are there, looking for more is rare.
         let mut next_look = Instant::now();
@@ -291,8 +293,10 @@ impl Runner {
                 _ = tick.tick() => {
                     // An error is met again, and shown, by the lanes.
                     let _ = intake.look().await;
-                    if next_look <= Instant::now() {
-                        let complete = self.discover(&mut reading, &mut readers).await;
+                    let alarmed = watch.alarmed(&self.shared);
+                    if alarmed || next_look <= Instant::now() {
+                        let complete =
+                            self.discover(&mut reading, &mut readers, &mut watch, alarmed).await;
                         next_look = Instant::now() + if complete { RARELY } else { LOOK / 2 };
                     }
                 }
@@ -316,6 +320,8 @@ impl Runner {
         &self,
         reading: &mut BTreeMap<String, i64>,
         readers: &mut JoinSet<(String, End)>,
+        watch: &mut Watch,
+        alarmed: bool,
     ) -> bool {
         let filters: Vec<String> =
             self.description.subscriptions.iter().map(|s| s.subject.clone()).collect();
@@ -343,6 +349,13 @@ impl Runner {
         }
         for stream in streams {
             if reading.contains_key(&stream.name) {
+                if alarmed {
+                    watch.look_at(&self.shared, &self.description, &stream).await;
+                }
+                continue;
+            }
+            if !watch.allows(&self.shared, &self.description, &stream).await {
+                complete = false;
                 continue;
             }
             let mine = filters.iter().filter(|f| stream.subjects.iter().any(|s| overlap(s, f)));
@@ -357,6 +370,9 @@ impl Runner {
                     complete = false;
                 }
             }
+        }
+        if alarmed {
+            watch.looked();
         }
         complete
     }

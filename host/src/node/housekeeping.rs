@@ -34,12 +34,14 @@ pub async fn prune(shared: Shared, stop: CancellationToken) {
 
 async fn sweep(shared: &Shared, stop: &CancellationToken) -> Result<(), StoreAway> {
     shared.metrics.scheduled.set(shared.store.count_scheduled(COUNTED).await?);
+    shared.relay.be_wary(shared.store.any_already_sent().await?);
     let retention = &shared.config.retention;
     loop {
         let gone = shared.store.prune_inbox(retention.inbox).await?
             + shared.store.prune_outbox(retention.outbox).await?
             + shared.store.prune_tombstones(TOMBSTONES).await?
-            + shared.store.prune_discarded(DISCARDED).await?;
+            + shared.store.prune_discarded(DISCARDED).await?
+            + shared.store.prune_already_sent().await?;
         shared.metrics.pruned.inc_by(gone);
         if gone == 0 || stop.is_cancelled() {
             return Ok(());

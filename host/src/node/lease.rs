@@ -6,13 +6,14 @@
 //! appends to, so nothing here has to be up to date for that. What a commit cannot check, publishing
 //! and setting consumers back, waits for the [`Fence`](crate::stream::Fence) of this process.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Lost, Shared};
+use super::{Ousted, Shared};
 use crate::lane::ports::StoreAway;
-use crate::store::{Buried, Claim, Fate, OpenLog};
+use crate::store::{Beat, Buried, Claim, Fate, OpenLog};
 use crate::stream::Moment;
 
 /// How often whoever stands by asks whether it is needed.
@@ -24,18 +25,23 @@ const LOOK: Duration = Duration::from_millis(50);
 /// their logs published. Ends when this node is fenced out itself.
 pub async fn keep(shared: Shared, stop: CancellationToken) {
     let lease = shared.config.node.lease;
+    let mut last: Option<Beat> = None;
     loop {
         let asked = Moment::now();
         // Longer than that, and another connection has to try.
         let beat = tokio::time::timeout(lease / 2, shared.store.heartbeat(lease)).await;
         match beat {
-            Ok(Ok(true)) => {
+            Ok(Ok(Some(beat))) => {
+                if last.replace(beat).is_some_and(|before| beat.may_have_gone_back(before)) {
+                    tracing::info!("Postgres was started again: looking whether it was restored");
+                    shared.suspicion.fetch_add(1, Ordering::AcqRel);
+                }
                 shared.fence.prolong(asked.after(lease));
                 if let Err(why) = take_over(&shared).await {
                     shared.health.away("postgres", &why.to_string());
                 }
             }
-            Ok(Ok(false)) => return lost(&shared).await,
+            Ok(Ok(None)) => return lost(&shared).await,
             Ok(Err(why)) => shared.health.away("postgres", &why.to_string()),
             Err(_) => shared.health.away("postgres", "no answer to a sign of life"),
         }
@@ -170,22 +176,22 @@ pub async fn hand_over(shared: &Shared, unit: &str, logs: Vec<i32>) {
 pub async fn lost(shared: &Shared) {
     let name = &shared.store.node().name;
     let why = match shared.store.fate().await {
-        Ok(Fate::NameTaken { holder }) => Lost::Name(format!(
+        Ok(Fate::NameTaken { holder }) => Ousted::Name(format!(
             "node name '{name}' was taken over by {holder}; this process can commit nothing any \
              more and ends. Two hosts on one database need two names: set [node] name"
         )),
-        Ok(Fate::Buried { by }) => Lost::Lease(format!(
+        Ok(Fate::Buried { by }) => Ousted::Lease(format!(
             "fenced out: this process gave no sign of life within its lease (frozen, or cut off \
              from Postgres), and node '{by}' has taken over; node '{name}' registers again"
         )),
-        Ok(Fate::Unknown) => Lost::Lease(format!(
+        Ok(Fate::Unknown) => Ousted::Lease(format!(
             "fenced out: the database does not know node '{name}' as it was registered (was it \
              restored to an earlier time?); it registers again"
         )),
-        Ok(Fate::Standing) => Lost::Lease(format!(
+        Ok(Fate::Standing) => Ousted::Lease(format!(
             "fenced out: what node '{name}' worked on was taken from it; it registers again"
         )),
-        Err(why) => Lost::Lease(format!(
+        Err(why) => Ousted::Lease(format!(
             "fenced out, and Postgres does not say why: {why}; node '{name}' registers again"
         )),
     };

@@ -9,8 +9,10 @@ mod housekeeping;
 mod intake;
 mod lease;
 mod plugins;
+mod restored;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -29,6 +31,7 @@ use crate::telemetry::{Health, Metrics};
 
 pub use self::clock::SystemClock;
 pub use self::connect::{connect_nats, connect_postgres};
+pub use self::restored::{Compare, Lost, Unknown, compare, remembered_since};
 
 /// Why a node ended other than by being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +51,14 @@ pub(crate) struct Shared {
     pub caution: Arc<Caution>,
     /// Holds while this process is the node that it is registered as.
     pub fence: Fence,
+    /// Rises when the database may have lost what it had committed.
+    pub suspicion: Arc<AtomicU64>,
     /// Ends the node: it can write no more.
-    pub lost: mpsc::UnboundedSender<Lost>,
+    pub lost: mpsc::UnboundedSender<Ousted>,
 }
 
 /// Why a node can write no more.
-pub(crate) enum Lost {
+pub(crate) enum Ousted {
     /// Its lease was over and others took over: it registers again.
     Lease(String),
     /// Another process has its name: this one ends.
@@ -108,7 +113,7 @@ struct Node {
     plugins: PluginDirectory,
     sandbox: Sandbox,
     relay_task: RelayTask,
-    lost: mpsc::UnboundedReceiver<Lost>,
+    lost: mpsc::UnboundedReceiver<Ousted>,
 }
 
 /// How a node ended.
@@ -154,8 +159,18 @@ async fn start(
         metrics.clone(),
     );
     let (lost_sender, lost) = mpsc::unbounded_channel();
-    let shared =
-        Shared { config, store, nats, relay, health, metrics, caution, fence, lost: lost_sender };
+    let shared = Shared {
+        config,
+        store,
+        nats,
+        relay,
+        health,
+        metrics,
+        caution,
+        fence,
+        suspicion: Arc::default(),
+        lost: lost_sender,
+    };
     Ok(Some(Node { shared, plugins, sandbox, relay_task, lost }))
 }
 
@@ -185,8 +200,8 @@ impl Node {
         let outcome = tokio::select! {
             () = stop.cancelled() => Ok(End::Stopped),
             lost = self.lost.recv() => match lost {
-                Some(Lost::Name(why)) => Err(NodeError(why)),
-                Some(Lost::Lease(why)) => {
+                Some(Ousted::Name(why)) => Err(NodeError(why)),
+                Some(Ousted::Lease(why)) => {
                     tracing::error!("{why}");
                     Ok(End::FencedOut)
                 }

@@ -41,6 +41,8 @@ enum Ask {
     Transient {
         entries: Vec<Entry>,
     },
+    /// Whether any entry may have been sent before a consumer was set back.
+    BeWary(bool),
     /// Answer when nothing of these logs is unpublished.
     WhenEmpty {
         writers: Vec<i32>,
@@ -74,6 +76,12 @@ impl Relay {
         self.ask(Ask::WhenEmpty { writers, answer });
         // An error means that the relay has ended, and the host with it.
         let _ = answered.await;
+    }
+
+    /// Whether entries that come from now on may stand in their streams already, because a consumer was
+    /// set back: then each is asked for before it is sent.
+    pub fn be_wary(&self, wary: bool) {
+        self.ask(Ask::BeWary(wary));
     }
 
     /// Notes that a log goes up to `last`.

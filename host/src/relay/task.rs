@@ -61,6 +61,7 @@ pub struct RelayTask {
     pub(super) next_token: u64,
     pub(super) connection: Option<(u64, usize)>,
     waiting: Vec<(Vec<i32>, oneshot::Sender<()>)>,
+    pub(super) wary: bool,
     writing_cursors: bool,
 }
 
@@ -91,6 +92,7 @@ impl RelayTask {
             next_token: 0,
             connection: None,
             waiting: Vec::new(),
+            wary: false,
             writing_cursors: false,
         };
         (relay, task)
@@ -146,8 +148,10 @@ impl RelayTask {
                     return;
                 }
                 let cursor = published.load(Ordering::Acquire);
+                let mut log = WriterLog::new(cursor, last, CAPACITY);
+                log.be_wary(self.wary);
                 let relayed = Relayed {
-                    log: WriterLog::new(cursor, last, CAPACITY),
+                    log,
                     published,
                     written: cursor,
                     reading: false,
@@ -175,6 +179,10 @@ impl RelayTask {
                     let message = Publish { connection, token, id, subject, headers, payload };
                     self.publisher.send(message);
                 }
+            }
+            Ask::BeWary(wary) => {
+                self.wary = wary;
+                self.logs.values_mut().for_each(|relayed| relayed.log.be_wary(wary));
             }
             Ask::WhenEmpty { writers, answer } => self.waiting.push((writers, answer)),
         }

@@ -19,6 +19,22 @@ pub enum Claim {
     Held { by: String },
 }
 
+/// A sign of life, as the database took it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// How many this node has given.
+    pub count: i64,
+    /// When the server was started; another server has another one.
+    pub server: i64,
+}
+
+impl Beat {
+    /// Whether the database that took this one may have lost what it had committed after `before`.
+    pub fn may_have_gone_back(self, before: Beat) -> bool {
+        self.count <= before.count || self.server != before.server
+    }
+}
+
 /// A node that this one has fenced out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buried {
@@ -58,17 +74,17 @@ pub struct LeftLog {
 }
 
 impl Postgres {
-    /// Tells that this node lives, and prolongs its lease. False: it was fenced out.
+    /// Tells that this node lives, and prolongs its lease. `None`: it was fenced out.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn heartbeat(&self, lease: Duration) -> Result<bool, StoreAway> {
-        let query = sqlx::query(sql!("heartbeat"))
+    pub async fn heartbeat(&self, lease: Duration) -> Result<Option<Beat>, StoreAway> {
+        let query = sqlx::query_as(sql!("heartbeat"))
             .bind(&self.node.name)
             .bind(self.node.epoch)
             .bind(milliseconds(lease));
-        let done = patiently(query.execute(&self.pool)).await?;
-        Ok(done.rows_affected() == 1)
+        let beat: Option<(i64, i64)> = patiently(query.fetch_optional(&self.pool)).await?;
+        Ok(beat.map(|(count, server)| Beat { count, server }))
     }
 
     /// Fences out nodes whose lease is over and takes over their logs; see [`Self::own_logs`].

@@ -25,6 +25,11 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/0003_operator.sql"),
     },
     Migration { version: 4, name: "nodes", sql: include_str!("../../migrations/0004_nodes.sql") },
+    Migration {
+        version: 5,
+        name: "restored",
+        sql: include_str!("../../migrations/0005_restored.sql"),
+    },
 ];
 
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS tribox;

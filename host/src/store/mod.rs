@@ -13,13 +13,14 @@ mod operator;
 mod parked;
 mod prune;
 mod read;
+mod restored;
 
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use self::error::ConnectError;
-pub use self::lease::{Buried, Claim, Fate, LeftLog, OpenLog};
+pub use self::lease::{Beat, Buried, Claim, Fate, LeftLog, OpenLog};
 pub use self::log::{LoggedEntry, OpenedWriter};
 pub use self::migrate::{MIGRATIONS, Migration, migrate, pending, print as print_migrations};
 pub use self::nodes::{Node, Registered, register};
@@ -29,6 +30,7 @@ pub use self::operator::{
     ScheduledLine, UndeliveredCount, UndeliveredDetail, UndeliveredFilter, UndeliveredLine,
 };
 pub use self::parked::Standing;
+pub use self::restored::Inbox;
 
 /// How long a statement may take before the host takes the database for unreachable.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +41,8 @@ const OLDEST: i32 = 150_000;
 /// The statements, by name, as a test prepares them.
 pub const STATEMENTS: &[(&str, &str)] = &[
     ("advance_cursors", include_str!("../../sql/advance_cursors.sql")),
+    ("already_sent", include_str!("../../sql/already_sent.sql")),
+    ("any_already_sent", include_str!("../../sql/any_already_sent.sql")),
     ("bury", include_str!("../../sql/bury.sql")),
     ("claim", include_str!("../../sql/claim.sql")),
     ("close_logs", include_str!("../../sql/close_logs.sql")),
@@ -62,12 +66,14 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("known_handlers", include_str!("../../sql/known_handlers.sql")),
     ("left_logs", include_str!("../../sql/left_logs.sql")),
     ("intake", include_str!("../../sql/intake.sql")),
+    ("known", include_str!("../../sql/known.sql")),
     ("list_documents", include_str!("../../sql/list_documents.sql")),
     ("load", include_str!("../../sql/load.sql")),
     ("moved_logs", include_str!("../../sql/moved_logs.sql")),
     ("next_due", include_str!("../../sql/next_due.sql")),
     ("node_fate", include_str!("../../sql/node_fate.sql")),
     ("note_in_hand", include_str!("../../sql/note_in_hand.sql")),
+    ("note_sent", include_str!("../../sql/note_sent.sql")),
     ("open_writer", include_str!("../../sql/open_writer.sql")),
     ("own_logs", include_str!("../../sql/own_logs.sql")),
     ("parked_counts", include_str!("../../sql/parked_counts.sql")),
@@ -79,6 +85,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("pause_handler", include_str!("../../sql/pause_handler.sql")),
     ("pause_key", include_str!("../../sql/pause_key.sql")),
     ("positions", include_str!("../../sql/positions.sql")),
+    ("prune_already_sent", include_str!("../../sql/prune_already_sent.sql")),
     ("prune_discarded", include_str!("../../sql/prune_discarded.sql")),
     ("prune_inbox", include_str!("../../sql/prune_inbox.sql")),
     ("prune_outbox", include_str!("../../sql/prune_outbox.sql")),

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use super::{Nats, NatsError};
 
 /// How long the next message of a stream may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether some stream takes `subject`; an answer means that JetStream is up to say so.
 ///

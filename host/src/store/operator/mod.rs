@@ -59,6 +59,10 @@ pub struct Batch {
 }
 
 impl Operator {
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// # Errors
     /// The database cannot be used, or does not have the tables and functions of this program.
     pub async fn connect(url: &str) -> Result<Operator, NotOperable> {
