@@ -2,6 +2,7 @@
 //! random order and under load, and at the end there is a ledger that must be clean. `make disasters
 //! RUNS=n SEED=s` runs as many as one likes; the suite runs one.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,9 +14,11 @@ use tribox_tests::{Broker, Host, Stack, StackOptions, wait_within};
 
 use crate::books::{self, EVENTS};
 
-/// Commands of a run, and the disasters that befall it meanwhile.
-const COMMANDS: u64 = 6_000;
+/// Disasters of a run.
 const DISASTERS: u32 = 8;
+/// Commands that are published at once, and the pause behind them: the load is to last.
+const CHUNK: u64 = 20;
+const PAUSE: Duration = Duration::from_millis(20);
 const HOSTS: [&str; 3] = ["a", "b", "c"];
 /// How long all may take to recover after the last disaster.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -87,19 +90,21 @@ async fn one_run(seed: u64) -> Result<(Ledger, String, Duration)> {
     }
     // Seeds that differ by one are to differ in everything.
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let broker = stack.broker.clone();
+    let (broker, over) = (stack.broker.clone(), Cell::new(false));
     let befalling = async {
         let mut done = Vec::new();
         for _ in 0..DISASTERS {
             tokio::time::sleep(dice.pause(100, 900)).await;
             done.push(disaster(&mut stack, &mut hosts, &mut dice).await?);
         }
+        over.set(true);
         anyhow::Ok((done, Instant::now()))
     };
-    let ((done, over), ()) = tokio::try_join!(befalling, publish(&broker))?;
-    let stuck = wait_within(PATIENCE, "nothing is left to do", async || left(&stack).await).await;
-    let recovery = over.elapsed();
-    let ledger = ledger(&stack, stuck.is_err()).await?;
+    let ((done, ended), commands) = tokio::try_join!(befalling, publish(&broker, &over))?;
+    let what = "nothing is left to do";
+    let stuck = wait_within(PATIENCE, what, async || left(&stack, commands).await).await;
+    let recovery = ended.elapsed();
+    let ledger = ledger(&stack, commands, stuck.is_err()).await?;
     if ledger != Ledger::default() {
         hosts.iter().for_each(|host| println!("{}", host.log()));
         println!("{stuck:?}");
@@ -107,21 +112,24 @@ async fn one_run(seed: u64) -> Result<(Ledger, String, Duration)> {
     for host in hosts {
         host.stop().await?;
     }
-    Ok((ledger, done.join(", "), recovery))
+    Ok((ledger, format!("{commands} commands; {}", done.join(", ")), recovery))
 }
 
-/// Publishes the commands one after the other, each until a stream has it.
-async fn publish(broker: &Broker) -> Result<()> {
-    for first in (0..COMMANDS).step_by(20) {
-        let chunk: Vec<_> = (first..first + 20).map(books::credit).collect();
-        for (id, subject, body) in chunk {
+/// Publishes commands one after the other, each until a stream has it, until the disasters are over;
+/// returns how many.
+async fn publish(broker: &Broker, over: &Cell<bool>) -> Result<u64> {
+    let mut next = 0;
+    while !over.get() {
+        for (id, subject, body) in (next..next + CHUNK).map(books::credit) {
             wait_within(PATIENCE, "a command is stored", async || {
                 broker.publish_as(&id, &subject, body.clone()).await.map_err(|e| format!("{e:#}"))
             })
             .await?;
         }
+        next += CHUNK;
+        tokio::time::sleep(PAUSE).await;
     }
-    Ok(())
+    Ok(next)
 }
 
 /// Something bad happens, and is over when this returns.
@@ -191,24 +199,24 @@ async fn frozen(pid: Option<u32>, pause: Duration) -> Result<()> {
 }
 
 /// What keeps the run from being over.
-async fn left(stack: &Stack) -> Result<(), String> {
+async fn left(stack: &Stack, commands: u64) -> Result<(), String> {
     let text = |e: anyhow::Error| format!("{e:#}");
     let handled = stack.number("SELECT count(*) FROM tribox.inbox").await.map_err(text)?;
     let unsent = "SELECT count(*) FROM tribox.outbox o JOIN tribox.writers w ON w.id = o.writer
                    WHERE o.seq > w.published";
     let unsent = stack.number(unsent).await.map_err(text)?;
     let parked = stack.number("SELECT count(*) FROM tribox.parked").await.map_err(text)?;
-    if handled >= i64::try_from(COMMANDS).unwrap_or(i64::MAX) && unsent == 0 && parked == 0 {
+    if handled >= i64::try_from(commands).unwrap_or(i64::MAX) && unsent == 0 && parked == 0 {
         return Ok(());
     }
     Err(format!("{handled} handled, {unsent} unpublished, {parked} parked"))
 }
 
 /// Asks the database and the stream, and not the hosts.
-async fn ledger(stack: &Stack, stuck: bool) -> Result<Ledger> {
+async fn ledger(stack: &Stack, commands: u64, stuck: bool) -> Result<Ledger> {
     let mut ledger = Ledger { stuck: u64::from(stuck), ..Ledger::default() };
     let mut due: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for n in 0..COMMANDS {
+    for n in 0..commands {
         let (_, subject, _) = books::credit(n);
         let account = subject.split('.').nth(1).context("an account")?.to_owned();
         due.entry(account).or_default().push(n + 1);

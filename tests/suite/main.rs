@@ -32,6 +32,7 @@ mod crash;
 mod deliver;
 mod dev;
 mod disasters;
+mod doctor;
 mod duplicate;
 mod failure;
 mod intake;

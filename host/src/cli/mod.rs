@@ -8,6 +8,7 @@ mod compare;
 mod component;
 mod dev;
 mod diff;
+mod doctor;
 mod hints;
 mod invoke;
 mod logging;
@@ -93,6 +94,8 @@ enum Command {
     Resume(pause::What),
     /// Nodes, handlers, what waits, and how far streams were handled.
     Status(operate::Common),
+    /// What is wrong, and the command that mends it.
+    Doctor(operate::Common),
     /// Bring the database schema up to date.
     Migrate {
         #[command(flatten)]
@@ -161,6 +164,7 @@ pub fn main() -> ExitCode {
         Command::Pause(what) => pause::pause(&what),
         Command::Resume(what) => pause::resume(&what),
         Command::Status(common) => status::run(&common),
+        Command::Doctor(common) => doctor::run(&common),
         Command::Serve { config } => serve::run(&config),
         Command::Dev { directory, config, data } => dev::run(&directory, config.as_deref(), &data),
         Command::Migrate { config, print } => migrate::run(&config, print),

@@ -87,7 +87,8 @@ struct Comparison<'a> {
     operator: &'a Operator,
     nats: &'a Nats,
     relay: &'a Relay,
-    since: i64,
+    /// None: the outbox keeps nothing.
+    since: Option<i64>,
     keepers: Vec<Keeper>,
     /// What stands in each stream that was asked so far.
     stored: HashMap<String, HashSet<Box<str>>>,
@@ -102,7 +103,8 @@ impl<'a> Comparison<'a> {
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let oldest = operator.retained_since(relay.handler.as_deref()).await?;
         // What the outbox has no more need not be read from the streams.
-        let since = oldest.unwrap_or(i64::MAX / 2).max(relay.since.unwrap_or(0));
+        // Postgres counts finer than milliseconds.
+        let since = oldest.map(|oldest| (oldest - 1).max(relay.since.unwrap_or(0)));
         let keepers = keepers(nats).await?;
         let (stored, counts) = (HashMap::new(), BTreeMap::new());
         Ok(Comparison { operator, nats, relay, since, keepers, stored, counts })
@@ -111,11 +113,12 @@ impl<'a> Comparison<'a> {
     async fn run(mut self) -> Result<BTreeMap<String, Counts>, Box<dyn std::error::Error>> {
         let mut after = (0, 0);
         let handler = self.relay.handler.as_deref();
+        let Some(since) = self.since else { return Ok(self.counts) };
         loop {
-            let some = self.operator.retained(handler, self.since, after, CHUNK).await?;
+            let some = self.operator.retained(handler, since, after, CHUNK).await?;
             let Some(last) = some.last() else { return Ok(self.counts) };
             after = (last.writer, last.seq);
-            let missing = self.missing(some).await?;
+            let missing = self.missing(some, since).await?;
             if !self.relay.dry_run {
                 send_again(self.nats, missing).await?;
             }
@@ -126,6 +129,7 @@ impl<'a> Comparison<'a> {
     async fn missing(
         &mut self,
         retained: Vec<Retained>,
+        since: i64,
     ) -> Result<Vec<Again>, Box<dyn std::error::Error>> {
         let now = now();
         let mut lost = Vec::new();
@@ -134,7 +138,7 @@ impl<'a> Comparison<'a> {
             let takes = |keeper: &&Keeper| keeper.takes(&message.subject);
             let Some(keeper) = self.keepers.iter().find(takes) else { continue };
             if !self.stored.contains_key(&keeper.stream) {
-                let ids = ids_since(self.nats, &keeper.stream, self.since - SKEW).await?;
+                let ids = ids_since(self.nats, &keeper.stream, since - SKEW).await?;
                 self.stored.insert(keeper.stream.clone(), ids);
             }
             let counts = self.counts.entry(keeper.stream.clone()).or_default();

@@ -35,10 +35,17 @@ pub(super) struct Rewind {
 
 /// A consumer that is ahead of the database.
 #[derive(Debug)]
-struct Ahead {
-    stream: String,
+pub(super) struct Ahead {
+    pub(super) stream: String,
     lost: Lost,
     acknowledged: u64,
+}
+
+impl Ahead {
+    /// How many messages the database does not know.
+    pub(super) fn messages(&self) -> i64 {
+        i64::try_from(self.lost.keys.len()).unwrap_or(i64::MAX)
+    }
 }
 
 pub(super) fn run(arguments: &Rewind) -> Outcome {
@@ -50,6 +57,14 @@ pub(super) fn run(arguments: &Rewind) -> Outcome {
         };
         let handler = &arguments.handler;
         let streams = keepers(&nats).await?;
+        if !has_consumer(&nats, handler, &streams).await? {
+            return Err(format!(
+                "handler {handler} has no consumer on any stream: check its name (`tribox \
+                 status`); where its consumers were deleted, hosts make them anew where the \
+                 database stands"
+            )
+            .into());
+        }
         let ahead = ahead(&config, operator, &nats, handler, &streams).await?;
         let sent = if ahead.is_empty() {
             0
@@ -65,8 +80,21 @@ pub(super) fn run(arguments: &Rewind) -> Outcome {
     })
 }
 
+async fn has_consumer(
+    nats: &Nats,
+    handler: &str,
+    streams: &[Keeper],
+) -> Result<bool, Box<dyn std::error::Error>> {
+    for Keeper { stream, .. } in streams {
+        if consumed(nats, stream, handler).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The handler's consumers that are ahead of the database.
-async fn ahead(
+pub(super) async fn ahead(
     config: &Config,
     operator: &Operator,
     nats: &Nats,
@@ -75,10 +103,8 @@ async fn ahead(
 ) -> Result<Vec<Ahead>, Box<dyn std::error::Error>> {
     let positions = operator.positions().await?;
     let mut found = Vec::new();
-    let mut consumers = 0;
     for Keeper { stream, .. } in streams {
         let Some(consumed) = consumed(nats, stream, handler).await? else { continue };
-        consumers += 1;
         let created = consumed.stream_created;
         let mine = |p: &&Position| {
             p.handler == handler && p.stream == *stream && p.stream_created == created
@@ -96,13 +122,6 @@ async fn ahead(
         let lost = compare(nats, stream, &what, operator).await?;
         let acknowledged = consumed.acknowledged;
         found.extend(lost.map(|lost| Ahead { stream: stream.clone(), lost, acknowledged }));
-    }
-    if consumers == 0 {
-        return Err(format!(
-            "handler {handler} has no consumer on any stream: check its name (`tribox status`); \
-             where its consumers were deleted, hosts make them anew where the database stands"
-        )
-        .into());
     }
     Ok(found)
 }
@@ -156,18 +175,18 @@ fn report(arguments: &Rewind, ahead: &[Ahead], sent: usize) -> Outcome {
         return Ok(());
     }
     let done = if arguments.dry_run { "would be set back" } else { "was set back" };
-    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    for Ahead { stream, lost, acknowledged } in ahead {
+    for one in ahead {
+        let Ahead { stream, lost, acknowledged } = one;
         say(&format!(
             "{handler}: its consumer of {stream} {done} from {acknowledged} to before {}: {} that \
              the database does not know",
             lost.first,
-            count(number(lost.keys.len()), "message"),
+            count(one.messages(), "message"),
         ));
     }
     say(&format!(
         "{} of what they sent stand in streams already and are not sent again",
-        count(number(sent), "message")
+        count(i64::try_from(sent).unwrap_or(i64::MAX), "message")
     ));
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::config::{self, Config};
 use crate::lane::Caution;
 use crate::model::InboxKey;
 use crate::store;
-use crate::stream::{Nats, NatsOptions};
+use crate::stream::{Nats, NatsError, NatsOptions};
 use crate::telemetry::Health;
 
 const RETRY: Duration = Duration::from_secs(1);
@@ -65,6 +65,14 @@ pub async fn connect_nats(
             () = tokio::time::sleep(RETRY) => {}
         }
     }
+}
+
+/// Connects to NATS, or says why not.
+///
+/// # Errors
+/// It is away, or refuses.
+pub async fn connect_nats_once(config: &config::Nats) -> Result<Nats, NatsError> {
+    Nats::connect(&nats_options(config)).await
 }
 
 pub(super) fn nats_options(config: &config::Nats) -> NatsOptions {

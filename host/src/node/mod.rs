@@ -30,7 +30,7 @@ use crate::stream::{Fence, Moment, Nats, Publisher};
 use crate::telemetry::{Health, Metrics};
 
 pub use self::clock::SystemClock;
-pub use self::connect::{connect_nats, connect_postgres};
+pub use self::connect::{connect_nats, connect_nats_once, connect_postgres};
 pub use self::restored::{Compare, Lost, Unknown, compare, remembered_since};
 
 /// Why a node ended other than by being asked to.

@@ -25,6 +25,8 @@ pub struct Keeper {
     /// What was stored before this time (milliseconds since the Unix epoch) was removed by a limit or a
     /// purge.
     pub kept_since: Option<i64>,
+    /// The last sequence that it gave.
+    pub last: u64,
 }
 
 impl Keeper {
@@ -53,7 +55,9 @@ pub async fn keepers(nats: &Nats) -> Result<Vec<Keeper>, NatsError> {
         let first = info.state.first_timestamp.unix_timestamp_nanos() / 1_000_000;
         let kept_since = (info.state.first_sequence > 1 && info.state.messages > 0)
             .then(|| i64::try_from(first).unwrap_or(i64::MAX));
-        Keeper { stream: info.config.name, subjects: info.config.subjects, forgets, kept_since }
+        let last = info.state.last_sequence;
+        let (stream, subjects) = (info.config.name, info.config.subjects);
+        Keeper { stream, subjects, forgets, kept_since, last }
     };
     Ok(streams.into_iter().map(keeper).collect())
 }
