@@ -10,7 +10,7 @@ export RUST_TEST_THREADS ?= 3
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests languages test-languages host demo test bench lint fmt test-cargo-component clean-tools
+.PHONY: help setup guests languages test-languages host demo test disasters bench lint fmt test-cargo-component clean-tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,10 @@ demo: guests host ## See it work: 20,000 commands, duplicates, a kill -9, and th
 test: guests languages host ## Run all tests, against real servers that they start themselves
 	cargo test -p tribox -p tribox-tests
 	cargo test $(GUEST_PACKAGES) -p tribox-guest
+
+disasters: guests host ## Kill, stop and freeze hosts and servers at random (RUNS=n SEED=s); the ledger must be clean
+	TRIBOX_DISASTERS=$(or $(RUNS),10) TRIBOX_SEED=$(or $(SEED),1) \
+		cargo test -p tribox-tests --test suite disasters -- --nocapture
 
 bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run; SWEEPS=1: one thing varied)
 	cargo build --release -p tribox -p tribox-tests --bin tribox --bin bench

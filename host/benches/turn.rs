@@ -202,7 +202,7 @@ async fn turns(count: u64) -> Duration {
             backlog: i64::MAX,
             announce: None,
         },
-        log: Log { writer: 1, last: 0, published: Arc::new(AtomicI64::new(0)) },
+        log: Log { writer: 1, fence: 1, last: 0, published: Arc::new(AtomicI64::new(0)) },
         store: Arc::new(InMemory::default()),
         settle: Arc::new(Acknowledged(AtomicU64::new(0))),
         outlet: Arc::new(Dropped),

@@ -8,6 +8,15 @@ CREATE TABLE tribox.nodes (
     epoch    bigint      NOT NULL,
     started  timestamptz NOT NULL DEFAULT now(),
     seen     timestamptz NOT NULL DEFAULT now(),
+    -- Past this time, by this server's clock, others may fence it out and take over what it had.
+    lease_until  timestamptz NOT NULL DEFAULT now(),
+    lease_ms     bigint      NOT NULL DEFAULT 0,
+    -- Since when its signs of life came without a gap as long as its lease.
+    steady_since timestamptz NOT NULL DEFAULT now(),
+    -- How many signs of life there were: fewer than the node knows of, and the database was restored.
+    beats        bigint      NOT NULL DEFAULT 0,
+    -- Which node has fenced it out, if one has.
+    fenced_by    text,
     -- Who holds the name, for people: process id and host.
     holder   text        NOT NULL,
     -- Whether the process that holds the name has ended in order; a crash leaves this false.
@@ -70,16 +79,34 @@ CREATE INDEX inbox_handled_at ON tribox.inbox (handled_at);
 -- A writer is a lane of a handler on a node; it appends to the outbox alone.
 CREATE TABLE tribox.writers (
     id        integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- The node that appends to this log and publishes it.
     node      text    NOT NULL,
     handler   text    NOT NULL,
+    -- Below zero: taken over from another node, to be published to its end and not appended to.
     lane      integer NOT NULL,
+    -- Who may append to it has this number. It is raised when the log is opened, and when another node
+    -- takes over. Part of a unique key, so that FOR KEY SHARE in a commit conflicts with that and not
+    -- with the cursor.
+    fence     bigint  NOT NULL DEFAULT 0,
+    -- Since when its lane works, while it does.
+    opened_at timestamptz,
     -- How many lanes the handler had when it last wrote: its keys were spread over so many logs.
     lanes     integer NOT NULL,
     -- Everything up to here is in its stream (or was set aside as undeliverable).
     published bigint  NOT NULL DEFAULT 0,
     -- Everything up to here was pruned; sequences go on from here when the log is empty.
     pruned    bigint  NOT NULL DEFAULT 0,
-    UNIQUE (node, handler, lane)
+    UNIQUE (node, handler, lane),
+    UNIQUE (id, fence)
+) WITH (fillfactor = 50);
+
+-- What one node at a time may do: handle the messages of a handler with keys, or move delayed messages
+-- on, which is named '(scheduled)'. In force while the node is at this epoch and has not ended.
+CREATE TABLE tribox.owners (
+    unit  text        NOT NULL PRIMARY KEY,
+    node  text        NOT NULL,
+    epoch bigint      NOT NULL,
+    since timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
 CREATE TABLE tribox.outbox (
@@ -185,16 +212,16 @@ CREATE TABLE tribox.paused (
     paused_by text        NOT NULL
 );
 
--- How far each lane has handled each stream. Written with the commit, so that a database that was
--- restored to an earlier time can be told from the stream's point of view.
+-- How far the lane of each log has handled each stream. Written with the commit, so that a database that
+-- was restored to an earlier time can be told from the stream's point of view.
 CREATE TABLE tribox.consumers (
     handler        text    NOT NULL,
     stream         text    NOT NULL,
     -- Unix seconds: a stream that was deleted and made anew counts from one again.
     stream_created bigint  NOT NULL,
-    lane           integer NOT NULL,
+    writer         integer NOT NULL,
     -- The highest sequence this lane has handled, and the one up to which all lanes had.
     handled        bigint  NOT NULL,
     floor          bigint  NOT NULL,
-    PRIMARY KEY (handler, stream, stream_created, lane)
+    PRIMARY KEY (handler, stream, stream_created, writer)
 ) WITH (fillfactor = 50);

@@ -80,8 +80,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION tribox.commit(
-    -- the fence
-    node_name text, node_epoch bigint,
+    -- the fence: of the log that is appended to
+    node_name text, out_fence bigint,
     -- the inbox
     in_component integer, in_keys uuid[], in_sequences bigint[],
     -- documents whose version is known and that are written; no body: deleted
@@ -106,9 +106,9 @@ AS $$
 DECLARE
     touched bigint;
 BEGIN
-    PERFORM 1 FROM tribox.nodes WHERE name = node_name AND epoch = node_epoch FOR KEY SHARE;
+    PERFORM 1 FROM tribox.writers w WHERE w.id = out_writer AND w.fence = out_fence FOR KEY SHARE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'node % is no longer at epoch %', node_name, node_epoch
+        RAISE EXCEPTION 'log % of node % was taken over', out_writer, node_name
             USING ERRCODE = 'TB001';
     END IF;
 
@@ -178,15 +178,15 @@ END $$;
 
 -- Not in SQL, though it is one statement: such a function is planned anew at each call.
 CREATE FUNCTION tribox.advance(
-    p_handler text, p_lane integer, streams text[], created bigint[], handled_to bigint[],
+    p_handler text, p_writer integer, streams text[], created bigint[], handled_to bigint[],
     floors bigint[]
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO tribox.consumers AS c (handler, stream, stream_created, lane, handled, floor)
-    SELECT p_handler, u.stream, u.created, p_lane, u.handled, u.floor
+    INSERT INTO tribox.consumers AS c (handler, stream, stream_created, writer, handled, floor)
+    SELECT p_handler, u.stream, u.created, p_writer, u.handled, u.floor
       FROM unnest(streams, created, handled_to, floors) AS u (stream, created, handled, floor)
-    ON CONFLICT (handler, stream, stream_created, lane) DO UPDATE
+    ON CONFLICT (handler, stream, stream_created, writer) DO UPDATE
        SET handled = greatest(c.handled, excluded.handled), floor = greatest(c.floor, excluded.floor);
 END $$;
 
@@ -309,44 +309,6 @@ LANGUAGE sql AS $$
     SELECT count(*) FROM healed
 $$;
 
--- Takes a node name, over from whoever has it. Where that one has not ended in order, it counts as a
--- crash, and what it had in hand is suspected; how often a suspect was in hand alone is counted.
-CREATE FUNCTION tribox.register_node(p_name text, p_holder text)
-RETURNS TABLE (epoch bigint, crashes integer)
-LANGUAGE plpgsql AS $$
-DECLARE
-    was tribox.nodes%ROWTYPE;
-    hand uuid[];
-BEGIN
-    SELECT n.* INTO was FROM tribox.nodes n WHERE n.name = p_name FOR UPDATE;
-    IF NOT FOUND THEN
-        INSERT INTO tribox.nodes AS n (name, epoch, holder) VALUES (p_name, 1, p_holder)
-        ON CONFLICT (name) DO UPDATE
-           SET epoch = n.epoch + 1, started = now(), seen = now(), holder = excluded.holder,
-               clean = false;
-        RETURN QUERY SELECT n.epoch, 0 FROM tribox.nodes n WHERE n.name = p_name;
-        RETURN;
-    END IF;
-    IF NOT was.clean THEN
-        was.crashes := was.crashes || now();
-        SELECT h.inbox_keys INTO hand FROM tribox.in_hand h WHERE h.node = p_name;
-        INSERT INTO tribox.suspects AS s (inbox_key, node, alone)
-        SELECT DISTINCT k, p_name, 0 FROM unnest(hand) AS k
-         WHERE NOT EXISTS (SELECT 1 FROM tribox.inbox i WHERE i.key = k)
-            OR EXISTS (SELECT 1 FROM tribox.parked p WHERE p.inbox_key = k)
-        ON CONFLICT (inbox_key) DO UPDATE
-           SET alone = s.alone + CASE WHEN cardinality(hand) = 1 THEN 1 ELSE 0 END;
-    END IF;
-    DELETE FROM tribox.in_hand h WHERE h.node = p_name;
-    RETURN QUERY
-        UPDATE tribox.nodes n
-           SET epoch = n.epoch + 1, started = now(), seen = now(), holder = p_holder, clean = false,
-               crashes = ARRAY(SELECT c FROM unnest(was.crashes) AS c
-                                WHERE c > now() - interval '1 hour' ORDER BY c DESC LIMIT 100)
-         WHERE n.name = p_name
-        RETURNING n.epoch, cardinality(n.crashes);
-END $$;
-
 -- Sets a message aside that no stream takes. The first of its subject is tried again by itself, less
 -- and less often, and the others behind it follow it; what is too large is sent again when asked.
 CREATE FUNCTION tribox.set_undelivered(
@@ -373,11 +335,11 @@ $$;
 -- Moves undelivered messages that are to be sent again into a log, in order; they stay where they are
 -- until that log is published past them. Returns how many.
 CREATE FUNCTION tribox.resend(
-    p_node text, p_epoch bigint, p_writer integer, p_first bigint, p_limit bigint
+    p_writer integer, p_fence bigint, p_first bigint, p_limit bigint
 ) RETURNS bigint
 LANGUAGE sql AS $$
     WITH fence AS (
-        SELECT 1 FROM tribox.nodes WHERE name = p_node AND epoch = p_epoch FOR KEY SHARE
+        SELECT 1 FROM tribox.writers WHERE id = p_writer AND fence = p_fence FOR KEY SHARE
     ), due AS (
         SELECT u.id, u.position FROM tribox.undelivered u
          WHERE u.retry_at <= now() AND u.resent_seq IS NULL AND EXISTS (SELECT 1 FROM fence)

@@ -1,10 +1,3 @@
--- A lane's log, with its last sequence and how far it was published. $1 node, $2 handler, $3 lane,
--- $4 how many lanes there are
-WITH opened AS (
-    INSERT INTO tribox.writers AS w (node, handler, lane, lanes) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (node, handler, lane) DO UPDATE SET lanes = excluded.lanes
-    RETURNING id, published, pruned
-)
-SELECT o.id, o.published,
-       greatest(o.published, o.pruned, coalesce((SELECT max(b.seq) FROM tribox.outbox b WHERE b.writer = o.id), 0)) AS last
-  FROM opened o
+-- A lane's log, with its last sequence and how far it was published. $1 node, $2 epoch, $3 handler,
+-- $4 lane, $5 how many lanes there are, $6 whether the node must own the handler
+SELECT id, fence, published, last FROM tribox.open_writer($1, $2, $3, $4, $5, $6)

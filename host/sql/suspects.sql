@@ -1,2 +1,2 @@
--- Messages that were in hand at a crash, and at how many crashes they were alone. $1 node
-SELECT inbox_key, alone FROM tribox.suspects WHERE node = $1
+-- Messages that were in hand at a crash, of whichever node, and at how many crashes they were alone.
+SELECT inbox_key, alone FROM tribox.suspects

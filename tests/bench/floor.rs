@@ -2,6 +2,7 @@
 //! handler. What it is faster by is the price of the sandbox.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Result;
 use arc_swap::ArcSwap;
@@ -18,7 +19,7 @@ use tribox::node::SystemClock;
 use tribox::relay::{self, RelayTask};
 use tribox::store::{self, Postgres};
 use tribox::stream::{
-    Acknowledge, Consumption, Nats, NatsOptions, Publisher, Reader, Router, find_streams,
+    Acknowledge, Consumption, Fence, Nats, NatsOptions, Publisher, Reader, Router, find_streams,
 };
 use tribox::telemetry::{Health, Metrics};
 
@@ -88,7 +89,7 @@ fn description() -> Description {
 pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> Result<()> {
     let pool = store::connect(database, 16).await?;
     store::migrate(&pool).await?;
-    let registered = store::register(&pool, "floor", "bench").await?;
+    let registered = store::register(&pool, "floor", "bench", Duration::from_secs(3_600)).await?;
     let store = Postgres::new(pool, 16, registered.node);
     let options = NatsOptions { url: nats_url.to_owned(), ..NatsOptions::default() };
     let nats = Nats::connect(&options).await?;
@@ -97,7 +98,7 @@ pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> R
         relay::Options { window: 4_096 },
         store.clone(),
         nats.clone(),
-        Publisher::start(options)?,
+        Publisher::start(options, Fence::open())?,
         Arc::clone(&health),
         Arc::clone(&metrics),
     );
@@ -110,7 +111,7 @@ pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> R
     let mut senders = Vec::new();
     let mut dues = Vec::new();
     for index in 0..i32::try_from(lanes)? {
-        let opened = store.open_writer("floor", index, 0).await?;
+        let opened = store.open_writer("floor", index, 0, false).await?;
         let published = relay.open(opened.id, opened.published, opened.last);
         let (sender, deliveries) = mpsc::channel(turn);
         let (due_sender, due) = mpsc::channel(1);
@@ -128,7 +129,7 @@ pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> R
                 backlog: 100_000,
                 announce: None,
             },
-            log: Log { writer: opened.id, last: opened.last, published },
+            log: Log { writer: opened.id, fence: opened.fence, last: opened.last, published },
             store: Arc::new(store.for_lane()),
             settle: Arc::new(Acknowledge::new(&nats)),
             outlet: Arc::new(relay.clone()),
@@ -175,6 +176,7 @@ async fn read(
             router: Arc::new(Router::new(description)),
             lanes: senders.to_vec(),
             acknowledge: Acknowledge::new(nats),
+            fence: Fence::open(),
             health: Arc::clone(health),
             metrics: metrics.handler("floor"),
             stop: CancellationToken::new(),

@@ -180,6 +180,36 @@ impl Stack {
         Ok(self.nats.start_again().await?)
     }
 
+    /// Keeps a copy of the database as it is on disk, in place of an earlier one; of a stack with a
+    /// Postgres of its own.
+    ///
+    /// # Errors
+    /// The server does not come back, or the files cannot be copied.
+    pub async fn save_database(&mut self) -> Result<()> {
+        let data = self.data_directory().await?;
+        let postgres = self.postgres.as_mut().context("no Postgres of its own")?;
+        postgres.stop().await?;
+        copy_over(&data, &self.directory.join("saved-database"))?;
+        Ok(postgres.start_again().await?)
+    }
+
+    /// Kills the server and starts it with what was saved: all that was committed after is lost.
+    ///
+    /// # Errors
+    /// Nothing was saved, or the server does not come back.
+    pub async fn restore_database(&mut self) -> Result<()> {
+        let data = self.data_directory().await?;
+        let postgres = self.postgres.as_mut().context("no Postgres of its own")?;
+        postgres.kill()?;
+        copy_over(&self.directory.join("saved-database"), &data)?;
+        Ok(postgres.start_again().await?)
+    }
+
+    async fn data_directory(&self) -> Result<PathBuf> {
+        let shown = sqlx::query_scalar::<_, String>("SHOW data_directory").fetch_one(&self.pool);
+        Ok(PathBuf::from(shown.await.context("data directory")?))
+    }
+
     fn configure(&mut self) -> Result<()> {
         let plugins = self.plugins().display().to_string();
         let cache = run::compiled()?.display().to_string();

@@ -48,7 +48,7 @@ async fn a_parked_message_is_remembered_for_as_long_as_it_is_parked() -> Result<
           FROM old WHERE key = tribox.inbox_key('h', 'parked')";
     sqlx::query(sql).execute(&stack.pool).await?;
     let pool = store::connect(stack.database_url(), 2).await?;
-    let registered = store::register(&pool, "pruner", "a test").await?;
+    let registered = store::register(&pool, "pruner", "a test", Duration::from_secs(60)).await?;
     let store = Postgres::new(pool, 2, registered.node);
     let week = Duration::from_secs(7 * 24 * 3_600);
     assert_eq!(store.prune_inbox(week).await?, 1);

@@ -9,6 +9,7 @@ mod compare;
 mod component;
 mod dev;
 mod diff;
+mod doctor;
 mod golden;
 mod hints;
 mod invoke;
@@ -23,6 +24,8 @@ mod pause;
 mod places;
 mod provision;
 mod publish;
+mod relay;
+mod rewind;
 mod scheduled;
 mod serve;
 mod show;
@@ -93,6 +96,10 @@ enum Command {
         #[command(subcommand)]
         command: undelivered::Undelivered,
     },
+    /// Send again what the broker acknowledged and then lost.
+    Relay(relay::Relay),
+    /// After Postgres was restored to an earlier time: set a handler's consumers back to match.
+    Rewind(rewind::Rewind),
     /// Delayed messages that wait.
     Scheduled {
         #[command(subcommand)]
@@ -104,6 +111,8 @@ enum Command {
     Resume(pause::What),
     /// Nodes, handlers, what waits, and how far streams were handled.
     Status(operate::Common),
+    /// What is wrong, and the command that mends it.
+    Doctor(operate::Common),
     /// Bring the database schema up to date.
     Migrate {
         #[command(flatten)]
@@ -175,10 +184,13 @@ pub fn main() -> ExitCode {
         },
         Command::Parked { command } => parked::run(command),
         Command::Undelivered { command } => undelivered::run(command),
+        Command::Relay(relay) => relay::run(&relay),
+        Command::Rewind(arguments) => rewind::run(&arguments),
         Command::Scheduled { command } => scheduled::run(command),
         Command::Pause(what) => pause::pause(&what),
         Command::Resume(what) => pause::resume(&what),
         Command::Status(common) => status::run(&common),
+        Command::Doctor(common) => doctor::run(&common),
         Command::Serve { config } => serve::run(&config),
         Command::Dev { directory, config, data, fresh } => {
             let directory = directory.as_deref();

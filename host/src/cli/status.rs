@@ -9,8 +9,6 @@ use super::{Outcome, say};
 use crate::model::rules;
 use crate::store::{HandlerStatus, NodeStatus, PausedKey, Position};
 
-/// Without a sign of life for this long, a node is taken for gone.
-const SILENT: i64 = 15_000;
 /// Paused keys that are looked up, and shown to people.
 const KEYS: i64 = 10_000;
 const SHOWN: usize = 20;
@@ -39,18 +37,20 @@ pub(super) fn run(common: &Common) -> Outcome {
 }
 
 fn state(node: &NodeStatus) -> &'static str {
-    match (node.clean, node.seen_ms < SILENT) {
-        (true, _) => "stopped",
-        (false, true) => "running",
-        (false, false) => "silent",
+    match (node.clean, node.fenced_by.is_some(), node.lease_ms >= 0) {
+        (true, true, _) => "fenced out",
+        (true, false, _) => "stopped",
+        (false, _, true) => "running",
+        // Its lease is over, and no other node runs that could have noticed.
+        (false, _, false) => "silent",
     }
 }
 
 fn with_state(node: &NodeStatus) -> serde_json::Value {
-    let NodeStatus { name, epoch, holder, started, seen_ms, .. } = node;
+    let NodeStatus { name, epoch, holder, started, seen_ms, lease_ms, fenced_by, .. } = node;
     json!({
         "name": name, "state": state(node), "epoch": epoch, "holder": holder, "started": started,
-        "seen_ms": seen_ms,
+        "seen_ms": seen_ms, "lease_ms": lease_ms, "fenced_by": fenced_by,
     })
 }
 
@@ -68,9 +68,11 @@ fn node_table(nodes: &[NodeStatus]) -> String {
     let row = |node: &NodeStatus| {
         let seen = format!("{} ago", span(node.seen_ms));
         let (name, epoch) = (short(&node.name, 63), node.epoch.to_string());
-        vec![name, state(node).to_owned(), seen, epoch, short(&node.holder, 60)]
+        let running = state(node) == "running";
+        let lease = if running { span(node.lease_ms) } else { "-".to_owned() };
+        vec![name, state(node).to_owned(), seen, lease, epoch, short(&node.holder, 60)]
     };
-    let heading = ["node", "state", "seen", "epoch", "holder"];
+    let heading = ["node", "state", "seen", "lease", "epoch", "holder"];
     or_none(&heading, nodes.iter().map(row).collect(), "no host has run on this database yet")
 }
 
@@ -83,6 +85,7 @@ fn handler_table(handlers: &[HandlerStatus]) -> String {
         vec![
             short(&h.handler, 63),
             build.unwrap_or_else(|| "-".to_owned()),
+            if h.nodes.is_empty() { "-".to_owned() } else { short(&h.nodes.join(" "), 60) },
             h.retrying.to_string(),
             h.waiting.to_string(),
             h.holding.to_string(),
@@ -97,6 +100,7 @@ fn handler_table(handlers: &[HandlerStatus]) -> String {
     let heading = [
         "handler",
         "newest build",
+        "works on",
         "retrying",
         "waiting",
         "holding",

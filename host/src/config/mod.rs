@@ -35,11 +35,20 @@ pub struct Config {
     pub handlers: BTreeMap<String, Handler>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Node {
     /// Names this process among all on the same database; the host name where it is not set.
     pub name: Option<String>,
+    /// After so long without a sign of life others take over.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Node { name: None, lease: Duration::from_secs(6) }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -363,6 +372,9 @@ impl Config {
         };
         if !subject.is_empty() && !publishable(&subject.replace("{handler}", "x")) {
             return Err(format!("dead.subject '{subject}' is no subject to publish to"));
+        }
+        if self.node.lease < Duration::from_millis(500) {
+            return Err("node.lease must be at least 500ms: a slow answer is no death".into());
         }
         let minute = Duration::from_secs(60);
         if self.retention.inbox < minute {

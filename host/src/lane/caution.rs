@@ -18,24 +18,23 @@ const GUILTY: i32 = 3;
 #[derive(Debug, Default)]
 pub struct Caution {
     /// Turns note what they have in hand until then.
-    until: Option<Instant>,
+    until: Mutex<Option<Instant>>,
     /// Messages that were in hand at a crash, and at how many they were alone.
     suspects: Mutex<HashMap<InboxKey, i32>>,
     one_at_a_time: tokio::sync::Mutex<()>,
 }
 
 impl Caution {
-    pub fn new(until: Option<Instant>, suspects: HashMap<InboxKey, i32>) -> Self {
-        Caution {
-            until,
-            suspects: Mutex::new(suspects),
-            one_at_a_time: tokio::sync::Mutex::default(),
-        }
+    /// More care: until `until` at least, and with these suspects, too.
+    pub fn renew(&self, until: Option<Instant>, suspects: HashMap<InboxKey, i32>) {
+        let mut now = self.until();
+        *now = (*now).max(until);
+        self.suspects().extend(suspects);
     }
 
     /// Whether a turn has to be taken with care.
     pub fn applies_to(&self, batch: &Batch) -> bool {
-        if self.until.is_some_and(|until| Instant::now() < until) {
+        if self.until().is_some_and(|until| Instant::now() < until) {
             return true;
         }
         let suspects = self.suspects();
@@ -76,6 +75,10 @@ impl Caution {
     pub fn survived(&self, keys: &[InboxKey]) -> Vec<InboxKey> {
         let mut suspects = self.suspects();
         keys.iter().filter(|key| suspects.remove(key).is_some()).copied().collect()
+    }
+
+    fn until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn suspects(&self) -> std::sync::MutexGuard<'_, HashMap<InboxKey, i32>> {
@@ -125,7 +128,8 @@ mod tests {
     #[test]
     fn suspects_are_handled_alone_and_the_guilty_not_at_all() {
         let suspects = HashMap::from([(InboxKey([2; 16]), 0), (InboxKey([4; 16]), GUILTY)]);
-        let caution = Caution::new(None, suspects);
+        let caution = Caution::default();
+        caution.renew(None, suspects);
         let all = batch(&[(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")]);
         assert!(caution.applies_to(&all));
         let parts = caution.parts(all);
@@ -139,7 +143,8 @@ mod tests {
 
     #[test]
     fn what_stands_behind_a_suspect_of_its_key_is_left_for_later() {
-        let caution = Caution::new(None, HashMap::from([(InboxKey([2; 16]), 0)]));
+        let caution = Caution::default();
+        caution.renew(None, HashMap::from([(InboxKey([2; 16]), 0)]));
         let parts = caution.parts(batch(&[(1, "a"), (2, "a"), (3, "a"), (4, "b")]));
         // The second part of a key waits until it is known what became of the first.
         assert_eq!(ids(&parts), [vec!["1"], vec!["4"]]);

@@ -209,7 +209,6 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
         self.metrics.handle_seconds.observe(started.elapsed().as_secs_f64());
         let source = write::Source {
             handler: &loaded.handler.description().name,
-            lane: self.index,
             component: loaded.component,
             log: &self.log,
             announce: self.options.announce.as_deref(),

@@ -174,7 +174,6 @@ pub struct ListGuard {
 #[derive(Debug, Default)]
 pub struct Commit {
     pub handler: String,
-    pub lane: i32,
     pub component: i32,
     pub inbox: Vec<(InboxKey, i64)>,
     /// Documents with their expected version and new body; `None` deletes.
@@ -189,6 +188,8 @@ pub struct Commit {
     /// Collections that documents come into or go from.
     pub changed: Vec<String>,
     pub writer: i32,
+    /// Without it nothing can be appended to the log.
+    pub fence: i64,
     pub entries: Vec<Entry>,
     /// How far the writer's log was published.
     pub published: Option<i64>,
@@ -303,6 +304,8 @@ pub trait Outlet: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Log {
     pub writer: i32,
+    /// Given with the log when it was opened; another one is given when another node takes over.
+    pub fence: i64,
     /// The sequence of the last committed entry.
     pub last: i64,
     /// How far it was published; the relay moves it.

@@ -22,7 +22,6 @@ pub struct Written {
 /// Who commits a turn.
 pub struct Source<'a> {
     pub handler: &'a str,
-    pub lane: i32,
     pub component: i32,
     pub log: &'a Log,
     /// Where the death of a message is told.
@@ -31,13 +30,12 @@ pub struct Source<'a> {
 
 /// Writes down what a turn commits.
 pub fn write(source: &Source, batch: &Batch, handled: &Handled) -> Written {
-    let Source { handler, lane, component, log, .. } = *source;
+    let Source { handler, component, log, .. } = *source;
     let snapshot = handled.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
     let changes = snapshot.changes();
     drop(snapshot);
     let commit = Commit {
         handler: handler.to_owned(),
-        lane,
         component,
         updates: changes.updates,
         creates: changes.creates,
@@ -46,6 +44,7 @@ pub fn write(source: &Source, batch: &Batch, handled: &Handled) -> Written {
         lists: changes.lists,
         changed: changes.changed,
         writer: log.writer,
+        fence: log.fence,
         published: Some(log.published.load(Ordering::Acquire)),
         positions: positions(&batch.members),
         ..Commit::default()

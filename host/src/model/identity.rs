@@ -25,6 +25,19 @@ impl InboxKey {
     }
 }
 
+impl InboxKey {
+    /// The message that sends another one, by the id of that one; `None`: no host gave it.
+    pub fn of_outgoing(id: &str) -> Option<InboxKey> {
+        let (hex, index) = id.strip_prefix(DEATH).unwrap_or(id).split_once('-')?;
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if hex.len() != 32 || !digits(hex) || index.is_empty() {
+            return None;
+        }
+        let number = u128::from_str_radix(hex, 16).ok()?;
+        Some(InboxKey(number.to_be_bytes()))
+    }
+}
+
 impl fmt::Display for InboxKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -89,6 +102,16 @@ mod tests {
 
     fn header(name: &str, value: &str) -> Header {
         Header { name: name.into(), value: value.into() }
+    }
+
+    #[test]
+    fn what_is_sent_names_what_sent_it() {
+        let key = InboxKey::new("accounts", "m-1");
+        assert_eq!(InboxKey::of_outgoing(&outgoing_id(key, 12)), Some(key));
+        assert_eq!(InboxKey::of_outgoing(&death_id(key, 3, 1)), Some(key));
+        for other in ["", "m-1", "0af", "dead-1-1-1", &"+".repeat(32), &format!("{key}")] {
+            assert_eq!(InboxKey::of_outgoing(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reaching Postgres and NATS at start: what waiting mends is waited for, visibly; the rest ends the
 //! process with a text that says what to do.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -8,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::NodeError;
 use crate::config::{self, Config};
 use crate::lane::Caution;
+use crate::model::InboxKey;
 use crate::store;
-use crate::stream::{Nats, NatsOptions};
+use crate::stream::{Nats, NatsError, NatsOptions};
 use crate::telemetry::Health;
 
 const RETRY: Duration = Duration::from_secs(1);
@@ -65,6 +67,14 @@ pub async fn connect_nats(
     }
 }
 
+/// Connects to NATS, or says why not.
+///
+/// # Errors
+/// It is away, or refuses.
+pub async fn connect_nats_once(config: &config::Nats) -> Result<Nats, NatsError> {
+    Nats::connect(&nats_options(config)).await
+}
+
 pub(super) fn nats_options(config: &config::Nats) -> NatsOptions {
     NatsOptions {
         url: config.url.clone(),
@@ -98,20 +108,27 @@ const CARE: Duration = Duration::from_secs(60);
 const MORE_CARE: Duration = Duration::from_secs(900);
 
 /// The care that is to be taken after the process before.
-pub(super) fn caution(registered: &store::Registered) -> Caution {
-    let care = match registered.crashes {
+pub(super) fn caution(registered: store::Registered) -> Caution {
+    let caution = Caution::default();
+    take_care(&caution, registered.crashes, registered.suspects);
+    caution
+}
+
+/// More care from now on, after so many crashes within an hour.
+pub(super) fn take_care(caution: &Caution, crashes: i32, suspects: HashMap<InboxKey, i32>) {
+    let care = match crashes {
         0 => None,
         1 => Some(CARE),
         _ => Some(MORE_CARE),
     };
-    if registered.crashes > 0 {
+    if crashes > 0 {
         tracing::warn!(
-            crashes = registered.crashes,
-            suspects = registered.suspects.len(),
+            crashes,
+            suspects = suspects.len(),
             "the process before did not end in order; messages that were in hand are handled alone"
         );
     }
-    Caution::new(care.map(|care| Instant::now() + care), registered.suspects.clone())
+    caution.renew(care.map(|care| Instant::now() + care), suspects);
 }
 
 /// The name of this node: what the config says, or the host's name.

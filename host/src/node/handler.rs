@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -12,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::build::{heal, prepare};
 use super::clock::SystemClock;
-use super::housekeeping::fenced_out;
 use super::intake::Supervisor;
+use super::lease;
+use super::restored::Watch;
 use crate::config;
 use crate::lane::ports::{
     Delivery, DueParked, Loaded, Log, LogState, Source, Store as _, StoreAway,
@@ -40,6 +42,7 @@ pub struct Running {
     pub file: String,
     pub guest: Guest,
     loaded: Arc<ArcSwap<Loaded>>,
+    works: Arc<AtomicBool>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -53,8 +56,8 @@ impl Running {
         let name = guest.description().name.clone();
         let settings = shared.config.handler(&name);
         let loaded = prepare(shared, &guest, &settings).await?;
-        heal(shared, &name, &settings, loaded.component).await?;
         let loaded = Arc::new(ArcSwap::from_pointee(loaded));
+        let works = Arc::new(AtomicBool::new(false));
         let runner = Runner {
             shared: shared.clone(),
             description: Arc::clone(guest.description()),
@@ -63,13 +66,14 @@ impl Running {
             lanes: Vec::new(),
             due: Vec::new(),
             gate: Arc::default(),
+            works: Arc::clone(&works),
             stop: CancellationToken::new(),
         };
         shared.health.starting(&runner.part());
         let stop = runner.stop.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(runner.work(Arc::clone(&loaded)));
-        Ok(Running { file: file.to_owned(), guest, loaded, stop, tasks })
+        Ok(Running { file: file.to_owned(), guest, loaded, works, stop, tasks })
     }
 
     /// Puts a new build in the place of the running one, between two turns. Only for one with the
@@ -78,6 +82,11 @@ impl Running {
         self.loaded.store(Arc::new(loaded));
         file.clone_into(&mut self.file);
         self.guest = guest;
+    }
+
+    /// Whether it handles messages here, and does not stand by.
+    pub fn works(&self) -> bool {
+        self.works.load(Ordering::Acquire)
     }
 
     /// Stops consuming, finishes the turns, and waits for that.
@@ -90,8 +99,7 @@ impl Running {
 async fn run_lane(lane: Lane<Postgres, Acknowledge, Relay>, shared: Shared) {
     if let Err(why) = lane.run().await {
         tracing::error!("{why}");
-        let holder = shared.store.holder().await.unwrap_or_default();
-        let _ = shared.fatal.send(fenced_out(&shared.store.node().name, &holder));
+        lease::lost(&shared).await;
     }
 }
 
@@ -103,13 +111,29 @@ struct Runner {
     lanes: Vec<mpsc::Sender<Delivery>>,
     due: Vec<mpsc::Sender<DueParked>>,
     gate: Arc<Gate>,
+    works: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
 impl Runner {
     /// Opens the lanes and works until stopped; returns when all turns are finished. Whatever this
-    /// waits for, other handlers go on.
-    async fn work(mut self, loaded: Arc<ArcSwap<Loaded>>) {
+    /// waits for, other handlers go on. A handler with keys is worked on where it is owned alone.
+    async fn work(self, loaded: Arc<ArcSwap<Loaded>>) {
+        let (name, part) = (self.description.name.clone(), self.part());
+        let owned = self.description.keyed();
+        if owned && !lease::own(&self.shared, &name, &part, &self.stop).await {
+            return self.shared.health.forget(&part);
+        }
+        let shared = self.shared.clone();
+        let logs = self.work_on(loaded).await;
+        lease::close(&shared, &logs).await;
+        if owned {
+            lease::hand_over(&shared, &name, logs).await;
+        }
+    }
+
+    /// Works until stopped; returns the logs of its lanes.
+    async fn work_on(mut self, loaded: Arc<ArcSwap<Loaded>>) -> Vec<i32> {
         let lanes = loop {
             match self.open(&loaded).await {
                 Ok(lanes) => break lanes,
@@ -121,14 +145,18 @@ impl Runner {
             }
         };
         if lanes.is_empty() {
-            return self.shared.health.forget(&self.part());
+            self.shared.health.forget(&self.part());
+            return Vec::new();
         }
+        let logs = lanes.iter().map(|lane| lane.log.writer).collect();
+        self.works.store(true, Ordering::Release);
         let mut turns = JoinSet::new();
         for lane in lanes {
             turns.spawn(run_lane(lane, self.shared.clone()));
         }
         self.run().await;
         while turns.join_next().await.is_some() {}
+        logs
     }
 
     /// The lanes; none: asked to stop before.
@@ -140,8 +168,10 @@ impl Runner {
         let count = configured.unwrap_or_else(default_lanes);
         tokio::select! {
             () = self.stop.cancelled() => return Ok(Vec::new()),
-            published = self.publish_moved(count) => published?,
+            published = self.publish_left(count) => published?,
         }
+        let component = loaded.load().component;
+        heal(&self.shared, &self.description.name, &self.settings, component).await?;
         self.lanes(loaded, count).await
     }
 
@@ -180,7 +210,9 @@ impl Runner {
         self.due.clear();
         for n in 0..count {
             let index = signed(n);
-            let opened = self.shared.store.open_writer(name, index, signed(count)).await?;
+            let owned = self.description.keyed();
+            let store = &self.shared.store;
+            let opened = store.open_writer(name, index, signed(count), owned).await?;
             let published = self.shared.relay.open(opened.id, opened.published, opened.last);
             let (sender, deliveries) = mpsc::channel(options.turn.max(64));
             let (due_sender, due) = mpsc::channel(DUE);
@@ -189,7 +221,7 @@ impl Runner {
             lanes.push(Lane {
                 index,
                 handler: Arc::clone(loaded),
-                log: Log { writer: opened.id, last: opened.last, published },
+                log: Log { writer: opened.id, fence: opened.fence, last: opened.last, published },
                 store: Arc::new(self.shared.store.for_lane()),
                 settle: Arc::new(Acknowledge::new(&self.shared.nats)),
                 outlet: Arc::new(self.shared.relay.clone()),
@@ -207,10 +239,14 @@ impl Runner {
         Ok(lanes)
     }
 
-    /// Where the number of lanes was another one, keys have moved between logs: what the old logs
-    /// still hold is published before anything new, so that the order of each key stays.
-    async fn publish_moved(&self, count: usize) -> Result<(), StoreAway> {
+    /// Where another node had the handler, or the number of lanes was another one, keys have moved
+    /// between logs: what the old logs still hold is published before anything new, so that the order
+    /// of each key stays.
+    async fn publish_left(&self, count: usize) -> Result<(), StoreAway> {
         let (name, store) = (&self.description.name, &self.shared.store);
+        if self.description.keyed() {
+            lease::finish_left(&self.shared, name, &self.part()).await?;
+        }
         let logs = store.moved_logs(name, i32::try_from(count).unwrap_or(i32::MAX)).await?;
         if logs.is_empty() {
             return Ok(());
@@ -229,6 +265,7 @@ impl Runner {
     async fn run(self) {
         let mut readers: JoinSet<(String, End)> = JoinSet::new();
         let mut reading: BTreeMap<String, i64> = BTreeMap::new();
+        let mut watch = Watch::default();
         let mut tick = tokio::time::interval(LOOK);
         // Streams may come and go; while all are there, looking for more is rare.
         let mut next_look = Instant::now();
@@ -256,8 +293,10 @@ impl Runner {
                 _ = tick.tick() => {
                     // An error is met again, and shown, by the lanes.
                     let _ = intake.look().await;
-                    if next_look <= Instant::now() {
-                        let complete = self.discover(&mut reading, &mut readers).await;
+                    let alarmed = watch.alarmed(&self.shared);
+                    if alarmed || next_look <= Instant::now() {
+                        let complete =
+                            self.discover(&mut reading, &mut readers, &mut watch, alarmed).await;
                         next_look = Instant::now() + if complete { RARELY } else { LOOK / 2 };
                     }
                 }
@@ -281,6 +320,8 @@ impl Runner {
         &self,
         reading: &mut BTreeMap<String, i64>,
         readers: &mut JoinSet<(String, End)>,
+        watch: &mut Watch,
+        alarmed: bool,
     ) -> bool {
         let filters: Vec<String> =
             self.description.subscriptions.iter().map(|s| s.subject.clone()).collect();
@@ -308,6 +349,13 @@ impl Runner {
         }
         for stream in streams {
             if reading.contains_key(&stream.name) {
+                if alarmed {
+                    watch.look_at(&self.shared, &self.description, &stream).await;
+                }
+                continue;
+            }
+            if !watch.allows(&self.shared, &self.description, &stream).await {
+                complete = false;
                 continue;
             }
             let mine = filters.iter().filter(|f| stream.subjects.iter().any(|s| overlap(s, f)));
@@ -322,6 +370,9 @@ impl Runner {
                     complete = false;
                 }
             }
+        }
+        if alarmed {
+            watch.looked();
         }
         complete
     }
@@ -349,6 +400,7 @@ impl Runner {
             router: Arc::new(Router::new(&self.description)),
             lanes: self.lanes.clone(),
             acknowledge: Acknowledge::new(&self.shared.nats),
+            fence: self.shared.fence.clone(),
             health: self.shared.health.clone(),
             metrics: self.metrics.clone(),
             stop: self.stop.clone(),

@@ -7,9 +7,12 @@ mod connect;
 mod handler;
 mod housekeeping;
 mod intake;
+mod lease;
 mod plugins;
+mod restored;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -20,14 +23,15 @@ use crate::admin;
 use crate::config::Config;
 use crate::lane::Caution;
 use crate::plugins::PluginDirectory;
-use crate::relay::{self, Relay, RelayTask, Scheduler};
+use crate::relay::{self, Relay, RelayTask, SCHEDULED, Scheduler};
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::store::Postgres;
-use crate::stream::{Nats, Publisher};
+use crate::stream::{Fence, Moment, Nats, Publisher};
 use crate::telemetry::{Health, Metrics};
 
 pub use self::clock::SystemClock;
-pub use self::connect::{connect_nats, connect_postgres};
+pub use self::connect::{connect_nats, connect_nats_once, connect_postgres};
+pub use self::restored::{Compare, Lost, Unknown, compare, remembered_since};
 
 /// Why a node ended other than by being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +49,20 @@ pub(crate) struct Shared {
     pub metrics: Arc<Metrics>,
     /// The care that is taken after a crash.
     pub caution: Arc<Caution>,
-    /// Ends the node with an error.
-    pub fatal: mpsc::UnboundedSender<String>,
+    /// Holds while this process is the node that it is registered as.
+    pub fence: Fence,
+    /// Rises when the database may have lost what it had committed.
+    pub suspicion: Arc<AtomicU64>,
+    /// Ends the node: it can write no more.
+    pub lost: mpsc::UnboundedSender<Ousted>,
+}
+
+/// Why a node can write no more.
+pub(crate) enum Ousted {
+    /// Its lease was over and others took over: it registers again.
+    Lease(String),
+    /// Another process has its name: this one ends.
+    Name(String),
 }
 
 /// Runs a node until `stop`.
@@ -68,14 +84,22 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), NodeErro
     let admin_stop = CancellationToken::new();
     let serving = admin::serve(listener, health.clone(), metrics.clone(), admin_stop.clone());
     tasks.spawn(serving);
-    let outcome = tokio::select! {
-        outcome = start(Arc::clone(&config), health, metrics, stop.clone()) => outcome,
-        () = stop.cancelled() => Ok(None),
-    };
-    let outcome = match outcome {
-        Ok(Some(node)) => node.run(stop).await,
-        Ok(None) => Ok(()),
-        Err(why) => Err(why),
+    let outcome = loop {
+        let started = tokio::select! {
+            started = start(Arc::clone(&config), health.clone(), metrics.clone(), stop.clone()) => {
+                started
+            }
+            () = stop.cancelled() => Ok(None),
+        };
+        match started {
+            Ok(Some(node)) => match node.run(stop.clone()).await {
+                Ok(End::Stopped) => break Ok(()),
+                Ok(End::FencedOut) => health.start_again(),
+                Err(why) => break Err(why),
+            },
+            Ok(None) => break Ok(()),
+            Err(why) => break Err(why),
+        }
     };
     admin_stop.cancel();
     // Whoever still holds an admin connection open does not hold the process up.
@@ -89,7 +113,14 @@ struct Node {
     plugins: PluginDirectory,
     sandbox: Sandbox,
     relay_task: RelayTask,
-    fatal: mpsc::UnboundedReceiver<String>,
+    lost: mpsc::UnboundedReceiver<Ousted>,
+}
+
+/// How a node ended.
+enum End {
+    Stopped,
+    /// Others have taken over; it may register again, and begins from nothing.
+    FencedOut,
 }
 
 async fn start(
@@ -109,12 +140,14 @@ async fn start(
     let Some(nats) = connect_nats(&config.nats, &health, &stop).await? else { return Ok(None) };
     let name = connect::node_name(&config);
     let holder = connect::holder();
+    let (asked, lease) = (Moment::now(), config.node.lease);
     let registered =
-        crate::store::register(&pool, &name, &holder).await.map_err(|why| error(&why))?;
+        crate::store::register(&pool, &name, &holder, lease).await.map_err(|why| error(&why))?;
+    let fence = Fence::new(asked.after(lease));
     tracing::info!(node = registered.node.name, epoch = registered.node.epoch, "registered");
-    let caution = Arc::new(connect::caution(&registered));
-    let store = Postgres::new(pool, config.postgres.connections, registered.node);
-    let publisher = Publisher::start(connect::nats_options(&config.nats))
+    let store = Postgres::new(pool, config.postgres.connections, registered.node.clone());
+    let caution = Arc::new(connect::caution(registered));
+    let publisher = Publisher::start(connect::nats_options(&config.nats), fence.clone())
         .map_err(|why| NodeError(format!("the publisher cannot be started: {why}")))?;
     let options = relay::Options { window: config.relay.window };
     let (relay, relay_task) = RelayTask::new(
@@ -125,48 +158,63 @@ async fn start(
         health.clone(),
         metrics.clone(),
     );
-    let (fatal_sender, fatal) = mpsc::unbounded_channel();
-    let shared =
-        Shared { config, store, nats, relay, health, metrics, caution, fatal: fatal_sender };
-    Ok(Some(Node { shared, plugins, sandbox, relay_task, fatal }))
+    let (lost_sender, lost) = mpsc::unbounded_channel();
+    let shared = Shared {
+        config,
+        store,
+        nats,
+        relay,
+        health,
+        metrics,
+        caution,
+        fence,
+        suspicion: Arc::default(),
+        lost: lost_sender,
+    };
+    Ok(Some(Node { shared, plugins, sandbox, relay_task, lost }))
 }
 
 impl Node {
-    /// Works until it is asked to stop or something fatal happens; then stops in order: consuming,
-    /// turns, relay.
-    async fn run(mut self, stop: CancellationToken) -> Result<(), NodeError> {
+    /// Works until it is asked to stop or can write no more; then stops in order: consuming, turns,
+    /// relay.
+    async fn run(mut self, stop: CancellationToken) -> Result<End, NodeError> {
         let shared = self.shared;
+        let keeper_stop = CancellationToken::new();
+        let mut keeping = JoinSet::new();
+        keeping.spawn(lease::keep(shared.clone(), keeper_stop.clone()));
         let relay_stop = CancellationToken::new();
         let mut relaying = JoinSet::new();
         relaying.spawn(self.relay_task.run(relay_stop.clone()));
         let background_stop = CancellationToken::new();
         let mut background = JoinSet::new();
-        background.spawn(
-            Scheduler {
-                store: shared.store.clone(),
-                relay: shared.relay.clone(),
-                health: shared.health.clone(),
-                metrics: shared.metrics.clone(),
-            }
-            .run(background_stop.clone()),
-        );
-        background.spawn(housekeeping::heartbeat(shared.clone(), background_stop.clone()));
+        background.spawn(schedule(shared.clone(), background_stop.clone()));
         background.spawn(housekeeping::prune(shared.clone(), background_stop.clone()));
         let handlers_stop = CancellationToken::new();
         let mut handlers = JoinSet::new();
         let follow = plugins::Follower::new(shared.clone(), self.plugins, self.sandbox);
         let (leftovers, follow_stop) = (shared.clone(), handlers_stop.clone());
         handlers.spawn(async move {
-            housekeeping::publish_leftovers(&leftovers, &follow_stop).await;
+            lease::publish_leftovers(&leftovers, &follow_stop).await;
             follow.run(follow_stop).await;
         });
         let outcome = tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            why = self.fatal.recv() => Err(NodeError(why.unwrap_or_default())),
+            () = stop.cancelled() => Ok(End::Stopped),
+            lost = self.lost.recv() => match lost {
+                Some(Ousted::Name(why)) => Err(NodeError(why)),
+                Some(Ousted::Lease(why)) => {
+                    tracing::error!("{why}");
+                    Ok(End::FencedOut)
+                }
+                None => Ok(End::Stopped),
+            },
         };
         shared.health.stopping();
+        let in_order = matches!(outcome, Ok(End::Stopped));
         let grace = shared.config.shutdown.grace;
-        tracing::info!(grace_s = grace.as_secs(), "stopping: finishing turns, publishing the rest");
+        if in_order {
+            let grace_s = grace.as_secs();
+            tracing::info!(grace_s, "stopping: finishing turns, publishing the rest");
+        }
         let finish = async {
             handlers_stop.cancel();
             while handlers.join_next().await.is_some() {}
@@ -175,16 +223,50 @@ impl Node {
             relay_stop.cancel();
             while relaying.join_next().await.is_some() {}
             shared.nats.flush().await;
-            // Otherwise the next start takes the end for a crash, and some care that is not needed.
+            keeper_stop.cancel();
+            while keeping.join_next().await.is_some() {}
+            // Otherwise others take the end for a crash, and wait until the lease is over.
             let _ = shared.store.end_node().await;
         };
-        // After a fatal end nothing more can be committed: there is nothing to wait for.
-        let grace = if outcome.is_ok() { grace } else { Duration::from_secs(1) };
-        if tokio::time::timeout(grace, finish).await.is_err() {
-            tracing::warn!("not everything was finished in time; the next start goes on with it");
-        } else {
+        // Whoever can commit nothing more has nothing to wait for.
+        let grace = if in_order { grace } else { Duration::from_secs(1) };
+        let finished = tokio::time::timeout(grace, finish).await.is_ok();
+        if in_order && finished {
             tracing::info!("stopped");
+        } else if in_order {
+            tracing::warn!(
+                "not everything was finished in time; the next start, or another node, goes on"
+            );
         }
         outcome
     }
+}
+
+/// Moves delayed messages on, where this node is the one to do so.
+async fn schedule(shared: Shared, stop: CancellationToken) {
+    let part = "delayed messages";
+    if !lease::own(&shared, SCHEDULED, part, &stop).await {
+        return;
+    }
+    loop {
+        let left = lease::finish_left(&shared, SCHEDULED, part);
+        let left = tokio::select! {
+            () = stop.cancelled() => return,
+            left = left => left,
+        };
+        match left {
+            Ok(()) => break,
+            Err(why) => shared.health.away("postgres", &why.to_string()),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    shared.health.forget(part);
+    let scheduler = Scheduler {
+        store: shared.store.clone(),
+        relay: shared.relay.clone(),
+        health: shared.health.clone(),
+        metrics: shared.metrics.clone(),
+    };
+    scheduler.run(&stop).await;
+    lease::hand_over(&shared, SCHEDULED, Vec::new()).await;
 }

@@ -149,6 +149,10 @@ impl Follower {
             tracing::info!(file, handler = name, version = description.version, "new build runs");
             let component = loaded.component;
             running.swap(file, guest, loaded);
+            if !running.works() {
+                // The node that has the handler may run another build; it is healed when it is taken over.
+                return Ok(());
+            }
             let healed = heal(&self.shared, name, &settings, component).await;
             return healed.map_err(|why| format!("what failed before is not tried again: {why}"));
         }

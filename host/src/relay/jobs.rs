@@ -69,16 +69,24 @@ pub(super) async fn set_undelivered(
 /// Which of these entries, all of which may have been sent before, stand in their streams. One that a
 /// stream surely remembers by its id is not looked for: sending it again does no harm. `now` in
 /// milliseconds since the Unix epoch.
+/// Where consumers were set back, `store` is asked first: it has noted what stood in the streams then.
 pub(super) async fn look_for(
     nats: &Nats,
+    store: Option<&Postgres>,
     asked: &[Pending],
     now: i64,
 ) -> Result<HashSet<String>, String> {
+    let mut found = HashSet::new();
+    if let Some(store) = store {
+        let ids: Vec<String> = asked.iter().map(|entry| entry.id.clone()).collect();
+        found = store.already_sent(&ids).await.map_err(|why| why.to_string())?;
+    }
+    let asked: Vec<&Pending> = asked.iter().filter(|entry| !found.contains(&entry.id)).collect();
     let subjects: HashSet<&str> = asked.iter().map(|entry| entry.subject.as_str()).collect();
     let subjects: Vec<String> = subjects.into_iter().map(str::to_owned).collect();
     let streams = find_streams(nats, &subjects).await.map_err(|why| why.to_string())?;
     let mut wanted: HashMap<&str, (i64, HashSet<String>)> = HashMap::new();
-    for entry in asked {
+    for entry in asked.iter().copied() {
         let takes =
             |stream: &&StreamInfo| stream.subjects.iter().any(|s| matches(s, &entry.subject));
         // Without a stream it cannot have been stored.
@@ -92,7 +100,6 @@ pub(super) async fn look_for(
         *since = entry.committed_at.min(*since);
         ids.insert(entry.id.clone());
     }
-    let mut found = HashSet::new();
     for (stream, (since, ids)) in wanted {
         tracing::info!(stream, count = ids.len(), "looking for messages that may be there already");
         let there = ids_in_stream(nats, stream, since - SKEW, &ids).await;

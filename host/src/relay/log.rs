@@ -94,6 +94,8 @@ pub struct WriterLog {
     doubtful_to: i64,
     /// Whether any entry may be in doubt.
     doubts: bool,
+    /// Whether every entry is: what sends it may have been handled before, and forgotten.
+    wary: bool,
 }
 
 /// What refusing an entry came to.
@@ -118,7 +120,13 @@ impl WriterLog {
             capacity,
             doubtful_to: last,
             doubts: false,
+            wary: false,
         }
+    }
+
+    /// Whether entries that come from now on may have been sent before all of them.
+    pub fn be_wary(&mut self, wary: bool) {
+        self.wary = wary;
     }
 
     pub fn published(&self) -> i64 {
@@ -150,7 +158,8 @@ impl WriterLog {
             let follows = entry.seq == self.read_to() + 1;
             self.goes_to(entry.seq);
             if follows && self.slots.len() - self.stuck < self.capacity {
-                self.push(entry, false);
+                self.doubts |= self.wary;
+                self.push(entry, self.wary);
             }
         }
     }
@@ -172,7 +181,7 @@ impl WriterLog {
             self.last = after;
         }
         for entry in entries {
-            let doubtful = entry.seq <= self.doubtful_to;
+            let doubtful = self.wary || entry.seq <= self.doubtful_to;
             self.doubts |= doubtful;
             self.push(entry, doubtful);
         }

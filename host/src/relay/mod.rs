@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicI64;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-pub use self::scheduler::Scheduler;
+pub use self::scheduler::{SCHEDULED, Scheduler};
 pub use self::task::{Options, RelayTask};
 use crate::lane::ports::{Entry, Outlet};
 
@@ -41,6 +41,8 @@ enum Ask {
     Transient {
         entries: Vec<Entry>,
     },
+    /// Whether any entry may have been sent before a consumer was set back.
+    BeWary(bool),
     /// Answer when nothing of these logs is unpublished.
     WhenEmpty {
         writers: Vec<i32>,
@@ -68,12 +70,18 @@ impl Relay {
         cursor
     }
 
-    /// Waits until everything in these logs is published or set aside.
+    /// Waits until everything in these logs is published or set aside, and the table says so.
     pub async fn when_empty(&self, writers: Vec<i32>) {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::WhenEmpty { writers, answer });
         // An error means that the relay has ended, and the host with it.
         let _ = answered.await;
+    }
+
+    /// Whether entries that come from now on may stand in their streams already, because a consumer was
+    /// set back: then each is asked for before it is sent.
+    pub fn be_wary(&self, wary: bool) {
+        self.ask(Ask::BeWary(wary));
     }
 
     /// Notes that a log goes up to `last`.

@@ -11,13 +11,13 @@ use crate::lane::ports::StoreAway;
 use crate::store::Postgres;
 use crate::telemetry::{Health, Metrics};
 
-/// The name of the scheduler's writer; no handler can have it.
-const WRITER: &str = "(scheduled)";
+/// The name of the scheduler's log, and of the unit that one node at a time owns; no handler can have it.
+pub const SCHEDULED: &str = "(scheduled)";
 /// Messages moved at once.
 const BATCH: i64 = 1_000;
 /// Undelivered messages that are counted at most.
 const COUNTED: i64 = 100_000;
-/// How long messages that another node scheduled may go unnoticed.
+/// How long messages that others scheduled may go unnoticed.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Moves due messages on.
@@ -29,8 +29,8 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Moves messages until it is stopped.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Moves messages until it is stopped. One node at a time may do that.
+    pub async fn run(&self, stop: &CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -49,7 +49,7 @@ impl Scheduler {
 
     /// Works until the store fails; everything is read anew after that.
     async fn work(&self) -> Result<(), StoreAway> {
-        let opened = self.store.open_writer(WRITER, 0, 1).await?;
+        let opened = self.store.open_writer(SCHEDULED, 0, 1, true).await?;
         self.relay.open(opened.id, opened.published, opened.last);
         let mut last = opened.last;
         let mut next_look = Instant::now();
@@ -60,8 +60,8 @@ impl Scheduler {
                 looks = looks.wrapping_add(1);
                 next_look = Instant::now() + LONGEST_REST;
             }
-            let due = self.store.release_due(opened.id, last + 1, BATCH).await?;
-            let moved = due + self.store.resend(opened.id, last + due + 1, BATCH).await?;
+            let due = self.store.release_due(&opened, last + 1, BATCH).await?;
+            let moved = due + self.store.resend(&opened, last + due + 1, BATCH).await?;
             if moved > 0 {
                 last += moved;
                 self.relay.goes_to(opened.id, last);

@@ -57,8 +57,9 @@ impl RelayTask {
         }
         relayed.resolving = true;
         let nats = self.nats.clone();
+        let store = self.wary.then(|| self.store.clone());
         self.jobs.push(Box::pin(async move {
-            let found = look_for(&nats, &asked, wall).await;
+            let found = look_for(&nats, store.as_ref(), &asked, wall).await;
             let asked = asked.into_iter().map(|entry| (entry.seq, entry.id)).collect();
             Done::Resolved { writer, asked, found }
         }));

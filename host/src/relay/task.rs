@@ -28,6 +28,8 @@ pub struct Options {
 
 /// Entries of one log that are kept in memory at most.
 const CAPACITY: usize = 8_192;
+/// How often it is looked whether logs are empty that somebody waits for.
+const TICK: Duration = Duration::from_millis(50);
 /// How often cursors are written down when no commit takes them along.
 const CURSOR_PERIOD: Duration = Duration::from_secs(1);
 
@@ -59,6 +61,7 @@ pub struct RelayTask {
     pub(super) next_token: u64,
     pub(super) connection: Option<(u64, usize)>,
     waiting: Vec<(Vec<i32>, oneshot::Sender<()>)>,
+    pub(super) wary: bool,
     writing_cursors: bool,
 }
 
@@ -89,6 +92,7 @@ impl RelayTask {
             next_token: 0,
             connection: None,
             waiting: Vec::new(),
+            wary: false,
             writing_cursors: false,
         };
         (relay, task)
@@ -97,7 +101,7 @@ impl RelayTask {
     /// Relays until `stop`, and then until everything is published and written down; the caller
     /// bounds how long that may take.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        let mut tick = tokio::time::interval(TICK);
         let mut cursors = tokio::time::interval(CURSOR_PERIOD);
         loop {
             tokio::select! {
@@ -144,8 +148,10 @@ impl RelayTask {
                     return;
                 }
                 let cursor = published.load(Ordering::Acquire);
+                let mut log = WriterLog::new(cursor, last, CAPACITY);
+                log.be_wary(self.wary);
                 let relayed = Relayed {
-                    log: WriterLog::new(cursor, last, CAPACITY),
+                    log,
                     published,
                     written: cursor,
                     reading: false,
@@ -173,6 +179,10 @@ impl RelayTask {
                     let message = Publish { connection, token, id, subject, headers, payload };
                     self.publisher.send(message);
                 }
+            }
+            Ask::BeWary(wary) => {
+                self.wary = wary;
+                self.logs.values_mut().for_each(|relayed| relayed.log.be_wary(wary));
             }
             Ask::WhenEmpty { writers, answer } => self.waiting.push((writers, answer)),
         }
@@ -315,15 +325,25 @@ impl RelayTask {
         self.metrics.oldest_unsent_seconds.set(age as f64 / 1_000.0);
     }
 
+    /// Answers those whose logs are empty, by the table as well: another node may wait for that.
     fn answer_waiting(&mut self) {
         let logs = &self.logs;
-        let empty = |w: &i32| logs.get(w).is_none_or(|r| r.log.backlog() == 0);
+        let all = |writers: &[i32], holds: fn(&Relayed) -> bool| {
+            writers.iter().all(|w| logs.get(w).is_none_or(holds))
+        };
+        let mut unwritten = false;
         for (writers, answer) in std::mem::take(&mut self.waiting) {
-            if writers.iter().all(empty) {
+            let empty = all(&writers, |r| r.log.backlog() == 0);
+            let written = all(&writers, |r| r.written >= r.log.published());
+            unwritten |= empty && !written;
+            if empty && written {
                 let _ = answer.send(());
             } else {
                 self.waiting.push((writers, answer));
             }
+        }
+        if unwritten {
+            self.write_cursors();
         }
     }
 }

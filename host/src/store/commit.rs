@@ -65,7 +65,7 @@ impl Postgres {
         let entries = &commit.entries;
         query
             .bind(&self.node.name)
-            .bind(self.node.epoch)
+            .bind(commit.fence)
             .bind(commit.component)
             .bind(keys)
             .bind(sequences)
@@ -165,7 +165,7 @@ fn bind_positions<'q>(query: Bound<'q>, commit: &'q Commit) -> Bound<'q> {
     let positions = &commit.positions;
     query
         .bind(&commit.handler)
-        .bind(commit.lane)
+        .bind(commit.writer)
         .bind(positions.iter().map(|p| p.stream.as_str()).collect::<Vec<_>>())
         .bind(positions.iter().map(|p| p.created).collect::<Vec<_>>())
         .bind(positions.iter().map(|p| p.handled).collect::<Vec<_>>())

@@ -12,19 +12,10 @@ use crate::lane::ports::{LogState, StoreAway};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenedWriter {
     pub id: i32,
+    /// Whoever appends must have it.
+    pub fence: i64,
     pub published: i64,
     pub last: i64,
-}
-
-/// A log that is not published to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
-    pub node: String,
-    pub writer: i32,
-    pub handler: String,
-    pub lane: i32,
-    /// Its node has shown a sign of life in the last seconds.
-    pub alive: bool,
 }
 
 /// An entry as it stands in the table.
@@ -41,48 +32,35 @@ pub struct LoggedEntry {
 }
 
 impl Postgres {
-    /// Opens the log of a lane, one of `lanes` of a handler on this node, making it where it is new.
+    /// Opens the log of a lane, one of `lanes` of a handler on this node, making it where it is new;
+    /// `owned`: this node must own the handler.
     ///
     /// # Errors
-    /// The database cannot be used.
+    /// The database cannot be used, or this node may not write for the handler.
     pub async fn open_writer(
         &self,
         handler: &str,
         lane: i32,
         lanes: i32,
+        owned: bool,
     ) -> Result<OpenedWriter, StoreAway> {
         let query = sqlx::query(sql!("open_writer"))
             .bind(&self.node.name)
+            .bind(self.node.epoch)
             .bind(handler)
             .bind(lane)
-            .bind(lanes);
+            .bind(lanes)
+            .bind(owned);
         let row = patiently(query.fetch_one(&self.pool)).await?;
         let opened = || {
             Ok(OpenedWriter {
                 id: row.try_get(0)?,
-                published: row.try_get(1)?,
-                last: row.try_get(2)?,
+                fence: row.try_get(1)?,
+                published: row.try_get(2)?,
+                last: row.try_get(3)?,
             })
         };
         opened().map_err(is_away)
-    }
-
-    /// Logs of all nodes that have unpublished messages.
-    ///
-    /// # Errors
-    /// The database cannot be used.
-    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreAway> {
-        let rows = patiently(sqlx::query(sql!("unfinished")).fetch_all(&self.pool)).await?;
-        let unfinished = |row: &sqlx::postgres::PgRow| {
-            Ok(Unfinished {
-                node: row.try_get(0)?,
-                writer: row.try_get(1)?,
-                handler: row.try_get(2)?,
-                lane: row.try_get(3)?,
-                alive: row.try_get(4)?,
-            })
-        };
-        rows.iter().map(unfinished).collect::<Result<_, sqlx::Error>>().map_err(is_away)
     }
 
     /// Where a log stands.
@@ -159,33 +137,38 @@ impl Postgres {
         patiently(query.execute(&self.pool)).await.map(drop)
     }
 
-    /// Moves delayed messages that are due into the log of `writer`, from sequence `first` on;
-    /// returns how many. Nothing moves where another process has taken the node's name.
+    /// Moves delayed messages that are due into an opened log, from sequence `first` on; returns how
+    /// many. Nothing moves where the log was taken over.
     ///
     /// # Errors
     /// The database cannot be used, or the outcome is unknown.
-    pub async fn release_due(&self, writer: i32, first: i64, limit: i64) -> Result<i64, StoreAway> {
+    pub async fn release_due(
+        &self,
+        log: &OpenedWriter,
+        first: i64,
+        limit: i64,
+    ) -> Result<i64, StoreAway> {
         let query = sqlx::query_scalar(sql!("release_due"))
-            .bind(&self.node.name)
-            .bind(self.node.epoch)
-            .bind(writer)
+            .bind(log.id)
+            .bind(log.fence)
             .bind(first)
             .bind(limit);
         patiently(query.fetch_one(&self.pool)).await
     }
 
-    /// Puts undelivered messages that are due into the log of `writer` again, from sequence `first`
-    /// on; returns how many. Nothing moves where another process has taken the node's name.
+    /// Puts undelivered messages that are due into an opened log again, from sequence `first` on;
+    /// returns how many. Nothing moves where the log was taken over.
     ///
     /// # Errors
     /// The database cannot be used, or the outcome is unknown.
-    pub async fn resend(&self, writer: i32, first: i64, limit: i64) -> Result<i64, StoreAway> {
-        let query = sqlx::query_scalar(sql!("resend"))
-            .bind(&self.node.name)
-            .bind(self.node.epoch)
-            .bind(writer)
-            .bind(first)
-            .bind(limit);
+    pub async fn resend(
+        &self,
+        log: &OpenedWriter,
+        first: i64,
+        limit: i64,
+    ) -> Result<i64, StoreAway> {
+        let query =
+            sqlx::query_scalar(sql!("resend")).bind(log.id).bind(log.fence).bind(first).bind(limit);
         patiently(query.fetch_one(&self.pool)).await
     }
 

@@ -24,6 +24,12 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "operator",
         sql: include_str!("../../migrations/0003_operator.sql"),
     },
+    Migration { version: 4, name: "nodes", sql: include_str!("../../migrations/0004_nodes.sql") },
+    Migration {
+        version: 5,
+        name: "restored",
+        sql: include_str!("../../migrations/0005_restored.sql"),
+    },
 ];
 
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS tribox;

@@ -5,6 +5,7 @@
 mod arrays;
 mod commit;
 mod error;
+mod lease;
 mod log;
 mod migrate;
 mod nodes;
@@ -12,6 +13,7 @@ mod operator;
 mod parked;
 mod prune;
 mod read;
+mod restored;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +22,17 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::error::ConnectError;
-pub use self::log::{LoggedEntry, OpenedWriter, Unfinished};
+pub use self::lease::{Beat, Buried, Claim, Fate, LeftLog, OpenLog};
+pub use self::log::{LoggedEntry, OpenedWriter};
 pub use self::migrate::{MIGRATIONS, Migration, migrate, pending, print as print_migrations};
 pub use self::nodes::{Node, Registered, register};
 pub use self::operator::{
     Batch, HandlerStatus, NodeStatus, NotOperable, Operator, ParkedCount, ParkedDetail,
-    ParkedFilter, ParkedLine, PausedKey, Position, ScheduledCount, ScheduledFilter, ScheduledLine,
-    UndeliveredCount, UndeliveredDetail, UndeliveredFilter, UndeliveredLine,
+    ParkedFilter, ParkedLine, PausedKey, Position, Retained, ScheduledCount, ScheduledFilter,
+    ScheduledLine, UndeliveredCount, UndeliveredDetail, UndeliveredFilter, UndeliveredLine,
 };
 pub use self::parked::Standing;
+pub use self::restored::Inbox;
 
 /// How long a statement may take before the host takes the database for unreachable.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +43,11 @@ const OLDEST: i32 = 150_000;
 /// The statements, by name, as a test prepares them.
 pub const STATEMENTS: &[(&str, &str)] = &[
     ("advance_cursors", include_str!("../../sql/advance_cursors.sql")),
+    ("already_sent", include_str!("../../sql/already_sent.sql")),
+    ("any_already_sent", include_str!("../../sql/any_already_sent.sql")),
+    ("bury", include_str!("../../sql/bury.sql")),
+    ("claim", include_str!("../../sql/claim.sql")),
+    ("close_logs", include_str!("../../sql/close_logs.sql")),
     ("commit", include_str!("../../sql/commit.sql")),
     ("commit_advance", include_str!("../../sql/commit_advance.sql")),
     ("commit_lists", include_str!("../../sql/commit_lists.sql")),
@@ -57,14 +66,18 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("heartbeat", include_str!("../../sql/heartbeat.sql")),
     ("held_keys", include_str!("../../sql/held_keys.sql")),
     ("known_handlers", include_str!("../../sql/known_handlers.sql")),
+    ("left_logs", include_str!("../../sql/left_logs.sql")),
     ("intake", include_str!("../../sql/intake.sql")),
+    ("known", include_str!("../../sql/known.sql")),
     ("list_documents", include_str!("../../sql/list_documents.sql")),
     ("load", include_str!("../../sql/load.sql")),
     ("moved_logs", include_str!("../../sql/moved_logs.sql")),
     ("next_due", include_str!("../../sql/next_due.sql")),
-    ("node_holder", include_str!("../../sql/node_holder.sql")),
+    ("node_fate", include_str!("../../sql/node_fate.sql")),
     ("note_in_hand", include_str!("../../sql/note_in_hand.sql")),
+    ("note_sent", include_str!("../../sql/note_sent.sql")),
     ("open_writer", include_str!("../../sql/open_writer.sql")),
+    ("own_logs", include_str!("../../sql/own_logs.sql")),
     ("parked_counts", include_str!("../../sql/parked_counts.sql")),
     ("parked_discard", include_str!("../../sql/parked_discard.sql")),
     ("parked_list", include_str!("../../sql/parked_list.sql")),
@@ -74,19 +87,24 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("pause_handler", include_str!("../../sql/pause_handler.sql")),
     ("pause_key", include_str!("../../sql/pause_key.sql")),
     ("positions", include_str!("../../sql/positions.sql")),
+    ("prune_already_sent", include_str!("../../sql/prune_already_sent.sql")),
     ("prune_discarded", include_str!("../../sql/prune_discarded.sql")),
     ("prune_inbox", include_str!("../../sql/prune_inbox.sql")),
     ("prune_outbox", include_str!("../../sql/prune_outbox.sql")),
     ("prune_suspects", include_str!("../../sql/prune_suspects.sql")),
     ("prune_tombstones", include_str!("../../sql/prune_tombstones.sql")),
+    ("prune_writers", include_str!("../../sql/prune_writers.sql")),
     ("read_document", include_str!("../../sql/read_document.sql")),
     ("read_log", include_str!("../../sql/read_log.sql")),
     ("register_component", include_str!("../../sql/register_component.sql")),
     ("register_node", include_str!("../../sql/register_node.sql")),
+    ("release", include_str!("../../sql/release.sql")),
     ("release_due", include_str!("../../sql/release_due.sql")),
     ("resend", include_str!("../../sql/resend.sql")),
     ("resume_handler", include_str!("../../sql/resume_handler.sql")),
     ("resume_key", include_str!("../../sql/resume_key.sql")),
+    ("retained", include_str!("../../sql/retained.sql")),
+    ("retained_since", include_str!("../../sql/retained_since.sql")),
     ("scheduled_cancel", include_str!("../../sql/scheduled_cancel.sql")),
     ("scheduled_counts", include_str!("../../sql/scheduled_counts.sql")),
     ("scheduled_list", include_str!("../../sql/scheduled_list.sql")),
@@ -102,8 +120,8 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("undelivered_list", include_str!("../../sql/undelivered_list.sql")),
     ("undelivered_one", include_str!("../../sql/undelivered_one.sql")),
     ("undelivered_retry", include_str!("../../sql/undelivered_retry.sql")),
-    ("unfinished", include_str!("../../sql/unfinished.sql")),
     ("wake_undelivered", include_str!("../../sql/wake_undelivered.sql")),
+    ("withdrawn", include_str!("../../sql/withdrawn.sql")),
     ("writer_ids", include_str!("../../sql/writer_ids.sql")),
     ("writer_state", include_str!("../../sql/writer_state.sql")),
 ];

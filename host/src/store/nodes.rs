@@ -1,17 +1,19 @@
 //! Nodes and the builds of handlers they run, and how far streams were handled.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 
 use super::error::is_away;
+use super::lease::milliseconds;
 use super::read::patiently;
 use super::{Postgres, sql};
 use crate::lane::ports::StoreAway;
 use crate::model::InboxKey;
 
-/// This process as the database knows it. Every commit checks that it still holds the name.
+/// This process as the database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     pub name: String,
@@ -25,7 +27,7 @@ pub struct Registered {
     pub node: Node,
     /// How often processes of this name did not end in order, in the last hour.
     pub crashes: i32,
-    /// Messages that were in hand then, and at how many crashes they were alone.
+    /// Messages that were in hand at crashes, and at how many they were alone.
     pub suspects: HashMap<InboxKey, i32>,
 }
 
@@ -33,28 +35,33 @@ pub struct Registered {
 ///
 /// # Errors
 /// The database cannot be used.
-pub async fn register(pool: &PgPool, name: &str, holder: &str) -> Result<Registered, StoreAway> {
-    let query = sqlx::query_as(sql!("register_node")).bind(name).bind(holder);
+pub async fn register(
+    pool: &PgPool,
+    name: &str,
+    holder: &str,
+    lease: Duration,
+) -> Result<Registered, StoreAway> {
+    let query =
+        sqlx::query_as(sql!("register_node")).bind(name).bind(holder).bind(milliseconds(lease));
     let (epoch, crashes): (i64, i32) = patiently(query.fetch_one(pool)).await?;
-    let query = sqlx::query_as(sql!("suspects")).bind(name);
+    let node = Node { name: name.to_owned(), epoch };
+    Ok(Registered { node, crashes, suspects: suspects(pool).await? })
+}
+
+async fn suspects(pool: &PgPool) -> Result<HashMap<InboxKey, i32>, StoreAway> {
+    let query = sqlx::query_as(sql!("suspects"));
     let suspects: Vec<(Uuid, i32)> = patiently(query.fetch_all(pool)).await?;
     let suspect = |(key, alone): (Uuid, i32)| (InboxKey(key.into_bytes()), alone);
-    Ok(Registered {
-        node: Node { name: name.to_owned(), epoch },
-        crashes,
-        suspects: suspects.into_iter().map(suspect).collect(),
-    })
+    Ok(suspects.into_iter().map(suspect).collect())
 }
 
 impl Postgres {
-    /// Tells that this node lives. False: another process has taken the name.
+    /// Messages that were in hand at crashes, of whichever node.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn heartbeat(&self) -> Result<bool, StoreAway> {
-        let query = sqlx::query(sql!("heartbeat")).bind(&self.node.name).bind(self.node.epoch);
-        let done = patiently(query.execute(&self.pool)).await?;
-        Ok(done.rows_affected() == 1)
+    pub async fn suspects(&self) -> Result<HashMap<InboxKey, i32>, StoreAway> {
+        suspects(&self.pool).await
     }
 
     /// Notes that this process ends in order.
@@ -74,15 +81,6 @@ impl Postgres {
     pub(super) async fn remove_suspects(&self, keys: &[InboxKey]) -> Result<(), StoreAway> {
         let query = sqlx::query(sql!("forget_suspects")).bind(uuids(keys));
         patiently(query.execute(&self.pool)).await.map(drop)
-    }
-
-    /// Who holds this node's name now, for people.
-    ///
-    /// # Errors
-    /// The database cannot be used.
-    pub async fn holder(&self) -> Result<String, StoreAway> {
-        let query = sqlx::query_scalar(sql!("node_holder")).bind(&self.node.name);
-        patiently(query.fetch_one(&self.pool)).await
     }
 
     /// The id of a build of a handler, which its inbox rows carry.

@@ -24,8 +24,8 @@ impl Postgres {
         Ok(patiently(query.execute(&self.pool)).await?.rows_affected())
     }
 
-    /// Removes one batch of published entries older than `retention` from each log of this node;
-    /// returns how many.
+    /// Removes one batch of published entries older than `retention` from each log of this node and of
+    /// nodes that are gone, and logs that were taken over and are empty by now; returns how many rows.
     ///
     /// # Errors
     /// The database cannot be used.
@@ -41,7 +41,9 @@ impl Postgres {
             let count: i64 = patiently(query.fetch_one(&self.pool)).await?;
             gone += u64::try_from(count).unwrap_or_default();
         }
-        Ok(gone)
+        let logs: i64 =
+            patiently(sqlx::query_scalar(sql!("prune_writers")).fetch_one(&self.pool)).await?;
+        Ok(gone + u64::try_from(logs).unwrap_or_default())
     }
 
     /// Removes one batch of tombstones older than `retention`; returns how many. No turn lasts that

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::consumption::{ACK_WAIT, Consumption};
 use super::route::{Router, lane_of};
 use super::unreadable::next_unreadable;
-use super::{Acknowledge, Nats, NatsError};
+use super::{Acknowledge, Fence, Nats, NatsError};
 use crate::lane::ports::{Admission, Delivery, Source};
 use crate::telemetry::{HandlerMetrics, Health};
 
@@ -40,6 +40,8 @@ pub struct Reader {
     pub router: Arc<Router>,
     pub lanes: Vec<mpsc::Sender<Delivery>>,
     pub acknowledge: Acknowledge,
+    /// The consumer is left alone while it does not hold: it may be another node's by now.
+    pub fence: Fence,
     pub health: Arc<Health>,
     pub metrics: HandlerMetrics,
     pub stop: CancellationToken,
@@ -70,7 +72,7 @@ impl Reader {
         let end = loop {
             let opened = tokio::select! {
                 () = self.stop.cancelled() => break End::Stopped,
-                opened = self.open(expected) => opened,
+                opened = self.open_if_held(expected) => opened,
             };
             match opened {
                 Ok(Some((consumer, next))) => {
@@ -110,6 +112,15 @@ impl Reader {
         end
     }
 
+    /// Opens the consumer once this node surely is what it was.
+    async fn open_if_held(
+        &self,
+        expected: Option<u64>,
+    ) -> Result<Option<(PullConsumer, u64)>, NatsError> {
+        self.fence.held().await;
+        self.open(expected).await
+    }
+
     /// Finds or makes the consumer; returns it with the consumer sequence of its next delivery, or
     /// nothing where the stream is gone.
     async fn open(&self, expected: Option<u64>) -> Result<Option<(PullConsumer, u64)>, NatsError> {
@@ -136,8 +147,8 @@ impl Reader {
         let delivered = info.delivered.consumer_sequence;
         let lost = match expected {
             Some(expected) => delivered + 1 != expected,
-            // Somebody before us left messages in hand.
-            None => info.num_ack_pending > 0,
+            // Somebody before us left messages in hand, or still asks for more (it is frozen, say).
+            None => info.num_ack_pending > 0 || info.num_waiting > 0,
         };
         let acknowledged = info.ack_floor.stream_sequence;
         if expected.is_none() {

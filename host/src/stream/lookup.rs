@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use super::{Nats, NatsError};
 
 /// How long the next message of a stream may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether some stream takes `subject`; an answer means that JetStream is up to say so.
 ///
@@ -35,6 +35,23 @@ pub async fn ids_in_stream(
     since: i64,
     ids: &HashSet<String>,
 ) -> Result<HashSet<String>, NatsError> {
+    let mut found = HashSet::new();
+    each_id(nats, stream, since, |id| {
+        if ids.contains(id) {
+            found.insert(id.to_owned());
+        }
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Tells each id that stands in a stream since `since`, to its end.
+pub(super) async fn each_id(
+    nats: &Nats,
+    stream: &str,
+    since: i64,
+    mut tell: impl FnMut(&str),
+) -> Result<(), NatsError> {
     let failed = |why: &dyn std::fmt::Display| NatsError::passing("the stream cannot be read", why);
     let since = Duration::from_millis(u64::try_from(since).unwrap_or_default());
     let stream = nats.jetstream.get_stream(stream).await.map_err(|why| failed(&why))?;
@@ -44,9 +61,8 @@ pub async fn ids_in_stream(
         ..pull::OrderedConfig::default()
     };
     let consumer = stream.create_consumer(config).await.map_err(|why| failed(&why))?;
-    let mut found = HashSet::new();
     if consumer.cached_info().num_pending == 0 {
-        return Ok(found);
+        return Ok(());
     }
     let mut messages = consumer.messages().await.map_err(|why| failed(&why))?;
     loop {
@@ -56,12 +72,12 @@ pub async fn ids_in_stream(
         };
         let message = message.map_err(|why| failed(&why))?;
         let id = message.headers.as_ref().and_then(|h| h.get(async_nats::header::NATS_MESSAGE_ID));
-        if let Some(id) = id.filter(|id| ids.contains(id.as_str())) {
-            found.insert(id.as_str().to_owned());
+        if let Some(id) = id {
+            tell(id.as_str());
         }
         let pending = message.info().map_err(|why| failed(&why))?.pending;
         if pending == 0 {
-            return Ok(found);
+            return Ok(());
         }
     }
 }

@@ -13,10 +13,15 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::NatsOptions;
+use super::{Fence, NatsOptions};
 
 /// How long an acknowledgement may take before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why nothing is published after a gap: what the process still had to send might come behind what another
+/// node has published in its place.
+const FENCED: &str =
+    "this node's lease was not confirmed in time; nothing is published until it is";
 
 /// A message on its way out.
 #[derive(Debug, Clone)]
@@ -64,15 +69,17 @@ pub struct Publisher {
 
 impl Publisher {
     /// Starts the publisher's thread. It ends when the publisher and the events' receiver are dropped.
+    /// It publishes nothing while `fence` does not hold.
     ///
     /// # Errors
     /// The thread cannot be made.
     pub fn start(
         options: NatsOptions,
+        fence: Fence,
     ) -> std::io::Result<(Publisher, mpsc::UnboundedReceiver<Event>)> {
         let (messages, incoming) = mpsc::unbounded_channel();
         let (events, outgoing) = mpsc::unbounded_channel();
-        let worker = Worker { options, incoming, events };
+        let worker = Worker { options, fence, incoming, events };
         std::thread::Builder::new().name("publisher".to_owned()).spawn(move || worker.run())?;
         Ok((Publisher { messages }, outgoing))
     }
@@ -86,6 +93,7 @@ impl Publisher {
 
 struct Worker {
     options: NatsOptions,
+    fence: Fence,
     incoming: mpsc::UnboundedReceiver<Publish>,
     events: mpsc::UnboundedSender<Event>,
 }
@@ -95,6 +103,10 @@ impl Worker {
         let mut connection = 0;
         let mut failures = 0_u32;
         while !self.events.is_closed() {
+            if !self.fence.holds() {
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
             connection += 1;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let why = match runtime {
@@ -128,13 +140,17 @@ impl Worker {
         client.flush().await.map_err(|why| format!("cannot flush: {why}"))?;
         let max_payload = client.server_info().max_payload;
         let _ = self.events.send(Event::Up { connection, max_payload });
-        let mut session = Session { client, inbox, in_flight: VecDeque::new() };
+        let fence = self.fence.clone();
+        let mut session = Session { client, fence, inbox, in_flight: VecDeque::new() };
         let mut batch = Vec::with_capacity(256);
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         loop {
             tokio::select! {
                 count = self.incoming.recv_many(&mut batch, 256) => {
                     if count == 0 {
+                        if !session.fence.holds() {
+                            return Ok(None);
+                        }
                         let flushed = session.client.flush();
                         let _ = tokio::time::timeout(Duration::from_secs(1), flushed).await;
                         return Ok(None);
@@ -173,6 +189,7 @@ impl Worker {
 
 struct Session {
     client: Client,
+    fence: Fence,
     inbox: String,
     /// Oldest first; some may be answered already.
     in_flight: VecDeque<InFlight>,
@@ -214,6 +231,9 @@ impl Session {
     }
 
     async fn send(&mut self, message: Publish) -> Result<(), String> {
+        if !self.fence.holds() {
+            return Err(FENCED.to_owned());
+        }
         if self.client.connection_state() != async_nats::connection::State::Connected {
             return Err("the connection was lost".to_owned());
         }
@@ -273,6 +293,9 @@ impl Session {
 
     /// Why this connection should be given up, if it should.
     fn trouble(&self) -> Option<String> {
+        if !self.fence.holds() {
+            return Some(FENCED.to_owned());
+        }
         if self.client.connection_state() != async_nats::connection::State::Connected {
             return Some("the connection was lost".to_owned());
         }
@@ -288,7 +311,7 @@ fn denied_subject(complaint: &str) -> Option<&str> {
     if publishing { rest.split('"').next() } else { None }
 }
 
-fn header_map(message: &Publish) -> Result<HeaderMap, String> {
+pub(super) fn header_map(message: &Publish) -> Result<HeaderMap, String> {
     let mut map = HeaderMap::new();
     if message.token.is_some() {
         map.insert(async_nats::header::NATS_MESSAGE_ID, message.id.as_str());

@@ -88,7 +88,7 @@ pub fn lane_of_key(key: &str, lanes: usize) -> usize {
 }
 
 /// Header lines sorted by name; the client keeps them in no order of its own.
-fn headers(message: &jetstream::Message) -> Vec<Header> {
+pub(super) fn headers(message: &jetstream::Message) -> Vec<Header> {
     let Some(map) = &message.headers else { return Vec::new() };
     let mut headers: Vec<Header> = map
         .iter()

@@ -95,6 +95,12 @@ impl Health {
         self.forget("node");
     }
 
+    /// The host begins anew: what was said before is past.
+    pub fn start_again(&self) {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.starting("node");
+    }
+
     /// The host ends: nothing new should be sent to it.
     pub fn stopping(&self) {
         self.set("node", "stopping");

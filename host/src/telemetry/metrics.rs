@@ -58,6 +58,7 @@ pub struct Metrics {
     pub backlog: Gauge,
     pub oldest_unsent_seconds: Gauge<f64, AtomicU64>,
     pub scheduled: Gauge,
+    pub takeovers: Counter,
     pub pruned: Counter,
 }
 
@@ -156,6 +157,7 @@ impl Metrics {
                 "scheduled",
                 "Delayed messages that wait to be due, up to 100,000",
             ),
+            takeovers: add(&mut r, "takeovers", "Nodes that this one has fenced out"),
             pruned: add(&mut r, "pruned_rows", "Rows removed past their retention"),
             registry: Registry::default(),
         };

@@ -11,7 +11,7 @@ use super::outcome::Outcome;
 use super::{Options, Template};
 use crate::model::InboxKey;
 use crate::stream::{
-    Event, Nats, NatsOptions, Output, Publish, Publisher, outputs, stream_of, waiting,
+    Event, Fence, Nats, NatsOptions, Output, Publish, Publisher, outputs, stream_of, waiting,
 };
 
 /// Messages on their way to the stream at most.
@@ -56,7 +56,7 @@ pub(super) async fn run(
         // Nothing ever comes, and the sender stays.
         None => mpsc::unbounded_channel().1,
     };
-    let (publisher, mut events) = Publisher::start(connect)?;
+    let (publisher, mut events) = Publisher::start(connect, Fence::open())?;
     let mut run = Run {
         template,
         options,

@@ -5,6 +5,7 @@
 mod documents;
 mod parked;
 mod pause;
+mod retained;
 mod scheduled;
 mod status;
 mod undelivered;
@@ -15,6 +16,7 @@ use sqlx::PgPool;
 
 pub use self::parked::{ParkedCount, ParkedDetail, ParkedFilter, ParkedLine};
 pub use self::pause::PausedKey;
+pub use self::retained::Retained;
 pub use self::scheduled::{ScheduledCount, ScheduledFilter, ScheduledLine};
 pub use self::status::{HandlerStatus, NodeStatus, Position};
 pub use self::undelivered::{
@@ -57,6 +59,10 @@ pub struct Batch {
 }
 
 impl Operator {
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// # Errors
     /// The database cannot be used, or does not have the tables and functions of this program.
     pub async fn connect(url: &str) -> Result<Operator, NotOperable> {

@@ -14,11 +14,14 @@ pub struct NodeStatus {
     pub name: String,
     pub epoch: i64,
     pub holder: String,
-    /// It ended in order.
+    /// It ended in order, or was fenced out.
     pub clean: bool,
+    pub fenced_by: Option<String>,
     pub started: String,
     /// Since its last sign of life.
     pub seen_ms: i64,
+    /// Until its lease is over.
+    pub lease_ms: i64,
 }
 
 /// A handler, and what waits.
@@ -28,6 +31,10 @@ pub struct HandlerStatus {
     /// Of the newest build that a host has run.
     pub version: Option<String>,
     pub digest: Option<String>,
+    /// The nodes that handle its messages.
+    pub nodes: Vec<String>,
+    /// The node that has it by lease: it has keys.
+    pub owner: Option<String>,
     pub paused_by: Option<String>,
     pub paused_at: Option<String>,
     pub retrying: i64,
@@ -63,8 +70,10 @@ impl Operator {
                 epoch: row.try_get("epoch")?,
                 holder: row.try_get("holder")?,
                 clean: row.try_get("clean")?,
+                fenced_by: row.try_get("fenced_by")?,
                 started: row.try_get("started")?,
                 seen_ms: row.try_get("seen_ms")?,
+                lease_ms: row.try_get("lease_ms")?,
             })
         });
         answered(query.fetch_all(&self.pool)).await
@@ -78,6 +87,8 @@ impl Operator {
                 handler: row.try_get("handler")?,
                 version: row.try_get("version")?,
                 digest: row.try_get("digest")?,
+                nodes: row.try_get("nodes")?,
+                owner: row.try_get("owner")?,
                 paused_by: row.try_get("paused_by")?,
                 paused_at: row.try_get("paused_at")?,
                 retrying: row.try_get("retrying")?,

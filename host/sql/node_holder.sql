@@ -1,2 +1,0 @@
--- $1 name
-SELECT holder FROM tribox.nodes WHERE name = $1

@@ -1,0 +1,111 @@
+//! Postgres restored to an earlier time: noticed at start and while a host runs, named, and mended by
+//! `tribox rewind`. Afterwards the state and the streams agree, and nothing stands twice in a stream, though
+//! the stream has forgotten the ids.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use async_nats::jetstream::stream;
+use serde_json::json;
+use tribox_tests::{Host, Stack, StackOptions, wait_until};
+
+use crate::books::{self, COMMANDS, EVENTS};
+
+async fn own_postgres(name: &str) -> Result<Stack> {
+    let options = StackOptions { own_postgres: true, ..StackOptions::default() };
+    let stack = Stack::with(name, options).await?;
+    books::prepare(&stack).await?;
+    let events = stack.broker.jetstream.get_stream(EVENTS).await?;
+    let config = events.cached_info().config.clone();
+    let duplicate_window = Duration::from_millis(100);
+    stack.broker.jetstream.update_stream(stream::Config { duplicate_window, ..config }).await?;
+    Ok(stack)
+}
+
+async fn logs(host: &Host, what: &str) -> Result<()> {
+    wait_until(&format!("the log says: {what}"), async || {
+        if host.log().contains(what) { Ok(()) } else { Err("it does not".to_owned()) }
+    })
+    .await
+}
+
+/// Sets it back, and holds what the command says.
+fn rewind(stack: &Stack) -> Result<()> {
+    let expected = json!({
+        "handler": "accounts", "dry_run": false, "already_sent": 200,
+        "consumers": [{"stream": COMMANDS, "to": 201, "was_at": 400, "messages": 200}],
+    });
+    assert_eq!(stack.tool_json(&["rewind", "accounts"])?, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_is_noticed_at_start_and_set_right() -> Result<()> {
+    let mut stack = own_postgres("restored-start").await?;
+    let host = stack.serve().await?;
+    books::publish(&stack, 0..200).await?;
+    books::audit(&stack, 200).await?;
+    host.stop().await?;
+    stack.save_database().await?;
+    let host = stack.serve().await?;
+    books::publish(&stack, 200..400).await?;
+    books::audit(&stack, 400).await?;
+    stack.broker.settled(COMMANDS, "accounts").await?;
+    host.stop().await?;
+    stack.restore_database().await?;
+
+    let mut host = stack.spawn()?;
+    logs(&host, "`tribox rewind accounts` sets the consumer back").await?;
+    let text = stack.tool(&["rewind", "accounts", "--dry-run"])?.ok()?;
+    assert!(text.contains("would be set back from 400 to before 201: 200 messages"), "{text}");
+    assert_eq!(stack.number("SELECT count(*) FROM tribox.inbox").await?, 200);
+    rewind(&stack)?;
+    host.ready().await?;
+    books::audit(&stack, 400).await?;
+    books::publish(&stack, 400..450).await?;
+    books::audit(&stack, 450).await?;
+    let text = stack.tool(&["rewind", "accounts"])?.ok()?;
+    assert!(text.contains("nothing is to be set back"), "{text}");
+    host.stop().await
+}
+
+#[tokio::test]
+async fn it_is_noticed_while_a_host_runs() -> Result<()> {
+    let mut stack = own_postgres("restored-running").await?;
+    stack.config.set("node.lease", "1s");
+    let mut host = stack.serve().await?;
+    books::publish(&stack, 0..200).await?;
+    books::audit(&stack, 200).await?;
+    stack.broker.settled(COMMANDS, "accounts").await?;
+    stack.save_database().await?;
+    books::publish(&stack, 200..400).await?;
+    books::audit(&stack, 400).await?;
+    stack.broker.settled(COMMANDS, "accounts").await?;
+    stack.restore_database().await?;
+    logs(&host, "begins anew").await?;
+    logs(&host, "`tribox rewind accounts` sets the consumer back").await?;
+    rewind(&stack)?;
+    host.ready().await?;
+    books::audit(&stack, 400).await?;
+    books::publish(&stack, 400..450).await?;
+    books::audit(&stack, 450).await?;
+    host.stop().await
+}
+
+#[tokio::test]
+async fn a_postgres_that_was_merely_started_again_is_no_alarm() -> Result<()> {
+    let mut stack = own_postgres("restored-not").await?;
+    stack.config.set("node.lease", "1s");
+    let host = stack.serve().await?;
+    books::publish(&stack, 0..300).await?;
+    books::audit(&stack, 300).await?;
+    if let Some(postgres) = &mut stack.postgres {
+        postgres.stop().await?;
+        postgres.start_again().await?;
+    }
+    logs(&host, "looking whether it was restored").await?;
+    books::publish(&stack, 300..600).await?;
+    books::audit(&stack, 600).await?;
+    assert!(!host.log().contains("begins anew"));
+    host.stop().await
+}
