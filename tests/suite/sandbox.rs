@@ -224,19 +224,3 @@ async fn calls_run_within_a_runtime() {
     });
     assert_eq!(call.await.unwrap()[0]["text"], "hello");
 }
-
-/// A lane handles short turns on threads that drive tasks: nothing there may block, and a handler that
-/// prints, sleeps, or looks for a file must not take the lane with it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_may_be_made_where_tasks_run() {
-    for payload in [
-        json!({"do": "print", "text": "line\nline"}),
-        json!({"do": "clock"}),
-        json!({"do": "random"}),
-        json!({"do": "file"}),
-    ] {
-        let apart = effects(&payload);
-        let in_task = tokio::spawn(async move { effects(&payload) }).await;
-        assert_eq!(in_task.expect("no panic"), apart);
-    }
-}

@@ -3,12 +3,9 @@
 
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime_wasi::p2::bindings::sync::io::{poll, streams};
-use wasmtime_wasi::p2::bindings::sync::sockets::udp_create_socket;
 use wasmtime_wasi::p2::bindings::{cli, clocks, random};
 
 use super::bindings::Plugin;
-use super::io::{HasIo, HasSockets, io, sockets};
 use super::state::State;
 
 /// One import of a component.
@@ -45,10 +42,6 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     random::insecure::add_to_linker::<State, D>(&mut linker, |state| state)?;
     random::insecure_seed::add_to_linker::<State, D>(&mut linker, |state| state)?;
     cli::environment::add_to_linker::<State, D>(&mut linker, |state| state)?;
-    // What would run a future on a thread that may not.
-    poll::add_to_linker::<State, HasIo>(&mut linker, io)?;
-    streams::add_to_linker::<State, HasIo>(&mut linker, io)?;
-    udp_create_socket::add_to_linker::<State, HasSockets>(&mut linker, sockets)?;
     linker.allow_shadowing(false);
     Plugin::add_to_linker::<State, D>(&mut linker, |state| state)?;
     Ok(linker)

@@ -11,7 +11,6 @@ mod cache;
 mod clock;
 mod engine;
 mod guest;
-mod io;
 mod linker;
 mod load;
 mod memory;
