@@ -97,7 +97,7 @@ impl Health {
 
     /// The host begins anew: what was said before is past.
     pub fn start_again(&self) {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.parts().trouble.clear();
         self.starting("node");
     }
 
