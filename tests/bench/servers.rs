@@ -61,7 +61,10 @@ pub async fn usual(name: &str) -> Result<Stack> {
 /// Starts who does the work.
 pub async fn start(stack: &mut Stack, variant: Variant, shape: &Shape) -> Result<Program> {
     if variant == Variant::Tribox {
-        stack.drop_in(&["accounts"])?;
+        // Unless there is another build of it already.
+        if !stack.plugins().join("accounts.wasm").exists() {
+            stack.drop_in(&["accounts"])?;
+        }
         return serve(stack, shape);
     }
     let mut child = Command::new(std::env::current_exe()?);

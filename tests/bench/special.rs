@@ -242,6 +242,30 @@ pub async fn inbox(sizes: &[i64]) -> Result<Table> {
     Ok(Table { title: "Inbox.", note, head: head("rows"), rows })
 }
 
+/// `accounts` as it is written in each language, as far as their toolchains were there to build it.
+pub async fn languages() -> Result<Table> {
+    let built = programs::repository().join("target/guests");
+    let mut rows = Vec::new();
+    for (language, file, messages) in [
+        ("Rust", programs::guest("accounts")?, 100_000),
+        ("JavaScript", built.join("javascript-accounts.wasm"), 20_000),
+        ("Python", built.join("python-accounts.wasm"), 10_000),
+    ] {
+        if !file.is_file() {
+            println!("{language}: skipped: {} is not there; run `make languages`", file.display());
+            continue;
+        }
+        let mut stack = servers::usual("languages").await?;
+        stack.drop_in_file(&file, "accounts")?;
+        let shape = Shape { messages, keys: 1_000, ..USUAL };
+        let measured = run::throughput_on(&mut stack, Variant::Tribox, &shape).await?;
+        println!("{language}: {measured}");
+        rows.push(line(language.to_owned(), &measured));
+    }
+    let note = "The handler `accounts`, written in each language; 1,000 keys.".to_owned();
+    Ok(Table { title: "Languages.", note, head: head("language"), rows })
+}
+
 /// Memory while very many messages wait.
 pub async fn waiting(messages: usize) -> Result<Table> {
     let mut stack = servers::usual("waiting").await?;

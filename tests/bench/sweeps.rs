@@ -18,9 +18,21 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-const NAMES: [&str; 13] = [
-    "lanes", "turn", "payload", "keys", "outgoing", "handlers", "startup", "xmin", "backlog",
-    "inbox", "waiting", "memory", "failures",
+const NAMES: [&str; 14] = [
+    "lanes",
+    "turn",
+    "payload",
+    "keys",
+    "outgoing",
+    "handlers",
+    "startup",
+    "xmin",
+    "backlog",
+    "inbox",
+    "waiting",
+    "memory",
+    "failures",
+    "languages",
 ];
 
 /// How long one of them may take.
@@ -97,6 +109,7 @@ async fn one(name: &str) -> Result<Table> {
         "inbox" => special::inbox(&rows_from("INBOX_ROWS", &[0, 5_000_000])?).await,
         "waiting" => special::waiting(1_000_000).await,
         "failures" => failing::failures().await,
+        "languages" => special::languages().await,
         "memory" => {
             let minutes = rows_from("MEMORY_MINUTES", &[10])?;
             special::memory(minutes.first().copied().unwrap_or(10)).await
