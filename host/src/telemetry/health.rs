@@ -97,7 +97,10 @@ impl Health {
 
     /// The host begins anew: what was said before is past.
     pub fn start_again(&self) {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut parts = self.parts();
+        parts.trouble.clear();
+        parts.mended.clear();
+        drop(parts);
         self.starting("node");
     }
 
