@@ -38,6 +38,7 @@ pub(super) const WIT: &[File] = files!["wit":
 pub(super) const SDK: &[File] = files!["guests/sdk":
     "Cargo.toml",
     "README.md",
+    "src/arena.rs",
     "src/bindings.rs",
     "src/description.rs",
     "src/documents.rs",
