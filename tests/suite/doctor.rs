@@ -29,6 +29,7 @@ async fn what_is_wrong_is_found_and_named() -> Result<()> {
     has(&first, "no host runs", "tribox serve");
     has(&first, "no stream takes chaos.*.do", "tribox provision");
     chaos::prepare(&stack).await?;
+    stack.broker.create_stream("NOWHERE", &["nowhere.>"]).await?;
     let host = stack.serve().await?;
     chaos::order(&stack.broker, "m-1", "a", &json!({"do": "count"})).await?;
     stack.handled(1).await?;

@@ -2,7 +2,7 @@
 //! at once after an end in order, within the lease after a crash. What a dead node left is published by
 //! one other, and one that was frozen finds itself fenced out and begins anew.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use async_nats::jetstream::stream;
@@ -61,7 +61,12 @@ async fn a_standby_takes_over_after_a_kill() -> Result<()> {
     books::publish(&stack, 0..4_000).await?;
     stack.until_at_least(HANDLED, 300).await?;
     a.kill()?;
+    let (killed, handled) = (Instant::now(), stack.number(HANDLED).await?);
     stack.until(B_HAS_IT, 1).await?;
+    let owned = killed.elapsed();
+    stack.until_at_least(HANDLED, handled + 1).await?;
+    // For people who want to know; nothing is held by it.
+    println!("owned after {owned:?}, goes on after {:?}, with a lease of 1 s", killed.elapsed());
     books::audit(&stack, 4_000).await?;
     assert_eq!(b.metric("tribox_takeovers_total").await? as u64, 1);
     // The delayed messages are another one's to move now, too.
@@ -96,6 +101,9 @@ async fn an_end_in_order_hands_over_at_once() -> Result<()> {
     books::publish(&stack, 0..5_000).await?;
     stack.until_at_least(HANDLED, 300).await?;
     a.stop().await?;
+    let (stopped, handled) = (Instant::now(), stack.number(HANDLED).await?);
+    stack.until_at_least(HANDLED, handled + 1).await?;
+    println!("goes on {:?} after the other has ended", stopped.elapsed());
     books::audit(&stack, 5_000).await?;
     stack.broker.settled(COMMANDS, "accounts").await?;
     let by_a = "SELECT count(*) FROM tribox.outbox o JOIN tribox.writers w ON w.id = o.writer

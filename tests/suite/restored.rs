@@ -109,3 +109,33 @@ async fn a_postgres_that_was_merely_started_again_is_no_alarm() -> Result<()> {
     assert!(!host.log().contains("begins anew"));
     host.stop().await
 }
+
+/// A work queue removes what was acknowledged and lets nobody else read it: there is nothing to compare.
+#[tokio::test]
+async fn a_work_queue_is_left_unread() -> Result<()> {
+    let mut stack = Stack::new("restored-queue").await?;
+    books::prepare(&stack).await?;
+    stack.broker.jetstream.delete_stream(COMMANDS).await?;
+    let queue = stream::Config {
+        name: COMMANDS.to_owned(),
+        subjects: ["credit", "debit", "enforce-overdrawn"]
+            .map(|v| format!("accounts.*.{v}"))
+            .to_vec(),
+        retention: stream::RetentionPolicy::WorkQueue,
+        ..stream::Config::default()
+    };
+    stack.broker.create_stream_with(queue).await?;
+    for first in [0, 50] {
+        let host = stack.serve().await?;
+        books::publish(&stack, first..first + 50).await?;
+        books::audit(&stack, first + 50).await?;
+        stack.broker.settled(COMMANDS, "accounts").await?;
+        assert!(!host.log().contains("is not known"), "{}", host.log());
+        host.stop().await?;
+    }
+    let text = stack.tool(&["rewind", "accounts"])?.ok()?;
+    assert!(text.contains("nothing is to be set back"), "{text}");
+    let counts = stack.tool_json(&["relay", "--missing"])?;
+    assert_eq!(counts["streams"][EVENTS]["missing"], 0, "{counts:#}");
+    Ok(())
+}

@@ -137,21 +137,26 @@ impl<'a> Comparison<'a> {
             // One that no stream takes was set aside, or is a death that nobody keeps.
             let takes = |keeper: &&Keeper| keeper.takes(&message.subject);
             let Some(keeper) = self.keepers.iter().find(takes) else { continue };
+            let counts = self.counts.entry(keeper.stream.clone()).or_default();
+            counts.compared += 1;
+            if let Some(why) = keeper.forgets {
+                // Nothing could be said of it, and a work queue cannot be read by others.
+                counts.left += 1;
+                counts.why_left = Some(why);
+                continue;
+            }
             if !self.stored.contains_key(&keeper.stream) {
                 let ids = ids_since(self.nats, &keeper.stream, since - SKEW).await?;
                 self.stored.insert(keeper.stream.clone(), ids);
             }
-            let counts = self.counts.entry(keeper.stream.clone()).or_default();
-            counts.compared += 1;
             let stored = self.stored.entry(keeper.stream.clone()).or_default();
             if stored.contains(message.id.as_str()) {
                 continue;
             }
             let removed = keeper.kept_since.is_some_and(|since| message.committed_at < since);
             let expired = message.expires_at.is_some_and(|at| at < now);
-            let why_left = keeper
-                .forgets
-                .or(removed.then_some("it was removed by a limit of the stream, or a purge"))
+            let why_left = removed
+                .then_some("it was removed by a limit of the stream, or a purge")
                 .or(expired.then_some("it has expired"));
             if why_left.is_some() {
                 counts.left += 1;

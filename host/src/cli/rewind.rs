@@ -138,7 +138,7 @@ async fn note(
     let since = ahead.iter().map(|ahead| ahead.lost.stored_at).min().unwrap_or_default();
     let since = i64::try_from(since).unwrap_or(i64::MAX) - SKEW;
     let mut sent = Vec::new();
-    for Keeper { stream, .. } in streams {
+    for Keeper { stream, .. } in streams.iter().filter(|keeper| !keeper.queue) {
         for id in ids_since(nats, stream, since).await? {
             if let Some(key) = InboxKey::of_outgoing(&id)
                 && lost.contains(&key)

@@ -59,7 +59,7 @@ pub struct Compare<'a> {
 }
 
 /// Compares what a consumer was told with what the inbox knows, from where the database knows that all was
-/// handled.
+/// handled. Of a stream that removes what was consumed there is nothing to compare.
 ///
 /// # Errors
 /// One of the two cannot be read.
@@ -69,6 +69,9 @@ pub async fn compare(
     what: &Compare<'_>,
     inbox: &impl Inbox,
 ) -> Result<Option<Lost>, Unknown> {
+    if !what.consumed.kept {
+        return Ok(None);
+    }
     let unsigned = |n: i64| u64::try_from(n).unwrap_or_default();
     let (handled, floor) = what.position.map_or((0, 0), |(h, f)| (unsigned(h), unsigned(f)));
     let from = if what.keyed { floor } else { handled.saturating_sub(BEHIND) };

@@ -25,6 +25,8 @@ pub struct Keeper {
     /// What was stored before this time (milliseconds since the Unix epoch) was removed by a limit or a
     /// purge.
     pub kept_since: Option<i64>,
+    /// Whether it removes what was consumed; then nobody else may read it.
+    pub queue: bool,
     /// The last sequence that it gave.
     pub last: u64,
 }
@@ -57,7 +59,8 @@ pub async fn keepers(nats: &Nats) -> Result<Vec<Keeper>, NatsError> {
             .then(|| i64::try_from(first).unwrap_or(i64::MAX));
         let last = info.state.last_sequence;
         let (stream, subjects) = (info.config.name, info.config.subjects);
-        Keeper { stream, subjects, forgets, kept_since, last }
+        let queue = info.config.retention != RetentionPolicy::Limits;
+        Keeper { stream, subjects, forgets, kept_since, queue, last }
     };
     Ok(streams.into_iter().map(keeper).collect())
 }

@@ -3,6 +3,7 @@
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
+use async_nats::jetstream::stream::RetentionPolicy;
 use futures_util::StreamExt;
 
 use super::lookup::PATIENCE;
@@ -22,6 +23,8 @@ pub struct Consumed {
     pub filters: Vec<String>,
     /// Unix seconds: when the stream was made.
     pub stream_created: i64,
+    /// Whether what was acknowledged can still be read: a work queue removes it.
+    pub kept: bool,
     /// Not yet delivered, and delivered and not acknowledged.
     pub pending: u64,
     pub in_hand: u64,
@@ -50,6 +53,7 @@ pub async fn consumed(
         acknowledged: info.ack_floor.stream_sequence,
         filters,
         stream_created: found.cached_info().created.unix_timestamp(),
+        kept: found.cached_info().config.retention == RetentionPolicy::Limits,
         pending: info.num_pending,
         in_hand: info.num_ack_pending as u64,
     }))
