@@ -14,6 +14,7 @@ use super::Shared;
 use super::build::{heal, prepare};
 use super::clock::SystemClock;
 use super::intake::Supervisor;
+use super::lane::run_lane;
 use super::lease;
 use super::restored::Watch;
 use crate::config;
@@ -93,13 +94,6 @@ impl Running {
     pub async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-async fn run_lane(lane: Lane<Postgres, Acknowledge, Relay>, shared: Shared) {
-    if let Err(why) = lane.run().await {
-        tracing::error!("{why}");
-        lease::lost(&shared).await;
     }
 }
 

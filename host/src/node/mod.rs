@@ -7,6 +7,7 @@ mod connect;
 mod handler;
 mod housekeeping;
 mod intake;
+mod lane;
 mod lease;
 mod plugins;
 mod restored;
@@ -63,6 +64,8 @@ pub(crate) enum Ousted {
     Lease(String),
     /// Another process has its name: this one ends.
     Name(String),
+    /// A mistake of this program: it ends, and what it had in hand is looked at as after any crash.
+    Broken(String),
 }
 
 /// Runs a node until `stop`.
@@ -200,7 +203,7 @@ impl Node {
         let outcome = tokio::select! {
             () = stop.cancelled() => Ok(End::Stopped),
             lost = self.lost.recv() => match lost {
-                Some(Ousted::Name(why)) => Err(NodeError(why)),
+                Some(Ousted::Name(why) | Ousted::Broken(why)) => Err(NodeError(why)),
                 Some(Ousted::Lease(why)) => {
                     tracing::error!("{why}");
                     Ok(End::FencedOut)
@@ -226,7 +229,9 @@ impl Node {
             keeper_stop.cancel();
             while keeping.join_next().await.is_some() {}
             // Otherwise others take the end for a crash, and wait until the lease is over.
-            let _ = shared.store.end_node().await;
+            if in_order {
+                let _ = shared.store.end_node().await;
+            }
         };
         // Whoever can commit nothing more has nothing to wait for.
         let grace = if in_order { grace } else { Duration::from_secs(1) };
