@@ -9,6 +9,10 @@ use anyhow::{Context, Result, ensure};
 use tribox_tests::tool::{self, Ran};
 use tribox_tests::{Host, programs, wait_until};
 
+/// Held by who runs cargo on projects that share what was compiled: one takes away what another one is
+/// about to use.
+pub static CARGO: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A directory that projects are made in, and where cargo keeps what it compiles on the way: from run to
 /// run, so that what they depend on is compiled once.
 struct Desk {
@@ -61,6 +65,7 @@ fn tribox(project: &Path, arguments: &[&str]) -> Result<Ran> {
 /// From nothing to a handled message, by the commands that the project's own page names.
 #[tokio::test]
 async fn a_new_project_builds_passes_its_tests_and_runs() -> Result<()> {
+    let _alone = CARGO.lock().await;
     let desk = Desk::new()?;
     let project = desk.new_project(&["my-shop"])?;
     let said = desk.cargo(&project, &["test", "--quiet"])?;
@@ -120,6 +125,7 @@ fn dev(project: &Path) -> Result<Host> {
 /// All templates in one go: they share what they depend on.
 #[test]
 fn every_template_passes_its_tests_under_another_name() -> Result<()> {
+    let _alone = CARGO.blocking_lock();
     let desk = Desk::new()?;
     for (template, tests) in
         [("accounts", 6), ("orders", 2), ("bookings", 3), ("baskets", 5), ("purchases", 5)]

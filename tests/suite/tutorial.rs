@@ -166,6 +166,7 @@ fn text(path: &Path) -> String {
 
 #[tokio::test]
 async fn the_tutorial_works_as_it_stands() -> Result<()> {
+    let _alone = crate::new_project::CARGO.lock().await;
     let page = std::fs::read_to_string(programs::repository().join(PAGE))?;
     let steps = steps(&page)?;
     assert!(steps.len() >= 8, "{} steps", steps.len());
