@@ -28,7 +28,6 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "it has to be const")]
     pub const fn new() -> Arena {
         Arena { piece: Piece(UnsafeCell::new([0; SIZE])), next: Cell::new(0) }
     }
