@@ -99,6 +99,7 @@ pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> R
         store.clone(),
         nats.clone(),
         Publisher::start(options, Fence::open())?,
+        Arc::new(SystemClock),
         Arc::clone(&health),
         Arc::clone(&metrics),
     );

@@ -1,6 +1,6 @@
 //! What a turn is made of: messages that arrived and parked ones whose time has come.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::ports::{Delivery, ParkedMessage};
 use crate::model::{Failure, InboxKey, Message};
@@ -60,7 +60,7 @@ impl Member {
 #[derive(Debug, Default)]
 pub struct Batch {
     pub members: Vec<Member>,
-    pub taken_up: HashMap<String, Whole>,
+    pub taken_up: BTreeMap<String, Whole>,
 }
 
 impl Batch {

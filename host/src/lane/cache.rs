@@ -4,7 +4,9 @@
 //! as a tombstone is.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::map::DocumentMap;
 

@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::batch::Batch;
 use crate::model::{Failure, InboxKey};

@@ -29,6 +29,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
             let mut due: Vec<DueParked> = Vec::new();
             if self.memory.again.is_empty() || intake == Intake::Closed {
                 tokio::select! {
+                    biased;
                     delivery = self.deliveries.recv(), if intake == Intake::Open => {
                         self.arrived(&mut batch, delivery?);
                     }
@@ -132,7 +133,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
         }
         if members.is_empty() {
             // Nothing is left of these keys (somebody discarded it): they are free again.
-            for (key, _) in batch.taken_up.drain() {
+            for key in std::mem::take(&mut batch.taken_up).into_keys() {
                 self.memory.held.remove(&key);
             }
         }

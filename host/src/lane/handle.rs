@@ -1,7 +1,7 @@
 //! The pure part of a turn: every message in order against the documents as the earlier ones left
 //! them. No I/O but the reads of the snapshot.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::{Batch, Member, Origin, Whole};
@@ -79,7 +79,7 @@ pub fn handle(rules: &Rules, batch: &Batch, snapshot: Snapshot) -> Result<Handle
 /// One pass over the messages of a turn.
 struct Pass<'a> {
     rules: &'a Rules<'a>,
-    taken_up: &'a HashMap<String, Whole>,
+    taken_up: &'a BTreeMap<String, Whole>,
     seen: HashSet<InboxKey>,
     /// Keys whose message failed in this turn and is tried again later, or holds them.
     failed: HashSet<String>,

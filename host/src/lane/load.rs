@@ -1,9 +1,10 @@
 //! The second step of a turn: one query for what the turn has to know. Documents that the lane has
 //! just written come from its cache, since the commit checks their versions.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::batch::{Batch, Member};
 use super::cache::Cached;
@@ -42,7 +43,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
         }
         let now = Instant::now();
         let mut snapshot = Snapshot::new(self.store.reader());
-        let mut missing = HashSet::new();
+        let mut missing = BTreeSet::new();
         for member in &batch.members {
             let message = member.message();
             let subscription = loaded.handler.description().subscription_for(&message.subject);

@@ -97,8 +97,9 @@ const FIRST_TURNS: u32 = 16;
 impl Memory {
     /// `held`: keys with messages waiting; they are gone on with at once.
     pub fn new(cache: usize, held: impl IntoIterator<Item = String>) -> Self {
-        let held: HashSet<String> = held.into_iter().collect();
+        let held: Vec<String> = held.into_iter().collect();
         let again = held.iter().map(|key| DueParked { id: 0, key: Some(key.clone()) }).collect();
+        let held = held.into_iter().collect();
         Memory { cache: Cache::new(cache), held, again, wary: FIRST_TURNS, unsure: true }
     }
 }
@@ -225,7 +226,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
 
     /// Drops what is read from the table of parked messages: it is read again when it is due.
     fn refreshed(&mut self, mut batch: Batch) -> Batch {
-        for key in batch.taken_up.drain().map(|(key, _)| key) {
+        for key in std::mem::take(&mut batch.taken_up).into_keys() {
             self.memory.held.insert(key.clone());
             self.memory.again.push_back(DueParked { id: 0, key: Some(key) });
         }

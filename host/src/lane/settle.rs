@@ -2,7 +2,8 @@
 //! published to the relay, acknowledge.
 
 use std::sync::PoisonError;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::batch::{Batch, Member, Whole};
 use super::cache::Cached;

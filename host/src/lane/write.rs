@@ -1,6 +1,6 @@
 //! From a handled turn to what is committed for it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -49,8 +49,13 @@ pub fn write(source: &Source, batch: &Batch, handled: &Handled) -> Written {
         positions: positions(&batch.members),
         ..Commit::default()
     };
-    let mut writer =
-        Writer { source, commit, transient: Vec::new(), next: log.last + 1, names: HashMap::new() };
+    let mut writer = Writer {
+        source,
+        commit,
+        transient: Vec::new(),
+        next: log.last + 1,
+        names: BTreeMap::new(),
+    };
     for (member, fate) in batch.members.iter().zip(&handled.fates) {
         writer.member(member, fate);
     }
@@ -70,7 +75,7 @@ struct Writer<'a> {
     transient: Vec<Entry>,
     next: i64,
     /// Schedule names that the turn touched, with the message that holds the name at its end.
-    names: HashMap<String, Option<Scheduled>>,
+    names: BTreeMap<String, Option<Scheduled>>,
 }
 
 impl Writer<'_> {

@@ -2,7 +2,7 @@
 //! process with a text that says what to do.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -128,7 +128,7 @@ pub(super) fn take_care(caution: &Caution, crashes: i32, suspects: HashMap<Inbox
             "the process before did not end in order; messages that were in hand are handled alone"
         );
     }
-    caution.renew(care.map(|care| Instant::now() + care), suspects);
+    caution.renew(care.map(|care| tokio::time::Instant::now() + care), suspects);
 }
 
 /// The name of this node: what the config says, or the host's name.

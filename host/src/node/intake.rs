@@ -3,14 +3,15 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::ports::Piles;
 use crate::config::Backlog;
 use crate::lane::ports::{DueParked, StoreAway};
 use crate::lane::{Gate, Intake};
-use crate::store::Postgres;
 use crate::stream::lane_of_key;
 use crate::telemetry::HandlerMetrics;
 
@@ -22,9 +23,9 @@ const COUNT: Duration = Duration::from_secs(5);
 const COUNTED: i64 = 200_000;
 
 /// The intake of one handler.
-pub struct Supervisor {
+pub struct Supervisor<S> {
     handler: String,
-    store: Postgres,
+    store: S,
     limits: Backlog,
     metrics: HandlerMetrics,
     gate: Arc<Gate>,
@@ -44,10 +45,10 @@ struct Reason {
     text: String,
 }
 
-impl Supervisor {
+impl<S: Piles> Supervisor<S> {
     pub fn new(
         handler: String,
-        store: Postgres,
+        store: S,
         limits: Backlog,
         metrics: HandlerMetrics,
         gate: Arc<Gate>,

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::ports::{Flush, Leases};
 use super::{Ousted, Shared};
 use crate::lane::ports::StoreAway;
 use crate::store::{Beat, Buried, Claim, Fate, OpenLog};
-use crate::stream::Moment;
 
 /// How often whoever stands by asks whether it is needed.
 const STAND_BY: Duration = Duration::from_millis(250);
@@ -23,11 +23,11 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Prolongs this node's lease four times in its length, fences out nodes whose own is over, and has
 /// their logs published. Ends when this node is fenced out itself.
-pub async fn keep(shared: Shared, stop: CancellationToken) {
+pub async fn keep<S: Leases, N: Flush>(shared: Shared<S, N>, stop: CancellationToken) {
     let lease = shared.config.node.lease;
     let mut last: Option<Beat> = None;
     loop {
-        let asked = Moment::now();
+        let asked = shared.fence.now();
         // Longer than that, and another connection has to try.
         let beat = tokio::time::timeout(lease / 2, shared.store.heartbeat(lease)).await;
         match beat {
@@ -46,6 +46,7 @@ pub async fn keep(shared: Shared, stop: CancellationToken) {
             Err(_) => shared.health.away("postgres", "no answer to a sign of life"),
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(lease / 4) => {}
         }
@@ -53,7 +54,7 @@ pub async fn keep(shared: Shared, stop: CancellationToken) {
 }
 
 /// Fences out whoever is dead, and has what they left unpublished relayed here.
-async fn take_over(shared: &Shared) -> Result<(), StoreAway> {
+async fn take_over<S: Leases, N: Flush>(shared: &Shared<S, N>) -> Result<(), StoreAway> {
     for Buried { name, holder, silent } in shared.store.bury().await? {
         shared.metrics.takeovers.inc();
         tracing::warn!(
@@ -70,20 +71,27 @@ async fn take_over(shared: &Shared) -> Result<(), StoreAway> {
 
 /// Has everything published that this node has committed earlier, also for handlers that are no longer
 /// there. Runs before any handler opens its logs.
-pub async fn publish_leftovers(shared: &Shared, stop: &CancellationToken) {
+pub async fn publish_leftovers<S: Leases, N: Flush>(
+    shared: &Shared<S, N>,
+    stop: &CancellationToken,
+) {
     while !stop.is_cancelled() {
         match open(shared, false).await {
             Ok(()) => return,
             Err(why) => shared.health.away("postgres", &why.to_string()),
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = tokio::time::sleep(STAND_BY) => {}
         }
     }
 }
 
-async fn open(shared: &Shared, inherited: bool) -> Result<(), StoreAway> {
+async fn open<S: Leases, N: Flush>(
+    shared: &Shared<S, N>,
+    inherited: bool,
+) -> Result<(), StoreAway> {
     for OpenLog { writer, published, last } in shared.store.own_logs(inherited).await? {
         shared.relay.open(writer, published, last);
     }
@@ -91,7 +99,12 @@ async fn open(shared: &Shared, inherited: bool) -> Result<(), StoreAway> {
 }
 
 /// Waits until this node owns a unit. False: it was asked to stop before.
-pub async fn own(shared: &Shared, unit: &str, part: &str, stop: &CancellationToken) -> bool {
+pub async fn own<S: Leases, N: Flush>(
+    shared: &Shared<S, N>,
+    unit: &str,
+    part: &str,
+    stop: &CancellationToken,
+) -> bool {
     let mut owner = None;
     loop {
         match shared.store.claim(unit).await {
@@ -114,6 +127,7 @@ pub async fn own(shared: &Shared, unit: &str, part: &str, stop: &CancellationTok
             Err(why) => shared.health.away("postgres", &why.to_string()),
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return false,
             () = tokio::time::sleep(STAND_BY) => {}
         }
@@ -121,7 +135,7 @@ pub async fn own(shared: &Shared, unit: &str, part: &str, stop: &CancellationTok
 }
 
 /// What it was taken from has crashed: maybe a message is the cause, and comes here next.
-async fn be_careful(shared: &Shared, crashes: i32) {
+async fn be_careful<S: Leases, N: Flush>(shared: &Shared<S, N>, crashes: i32) {
     match shared.store.suspects().await {
         Ok(suspects) => super::connect::take_care(&shared.caution, crashes, suspects),
         Err(why) => shared.health.away("postgres", &why.to_string()),
@@ -133,7 +147,11 @@ async fn be_careful(shared: &Shared, crashes: i32) {
 ///
 /// # Errors
 /// The database cannot be used.
-pub async fn finish_left(shared: &Shared, handler: &str, part: &str) -> Result<(), StoreAway> {
+pub async fn finish_left<S: Leases, N: Flush>(
+    shared: &Shared<S, N>,
+    handler: &str,
+    part: &str,
+) -> Result<(), StoreAway> {
     let own = &shared.store.node().name;
     loop {
         let left = shared.store.left_logs(handler).await?;
@@ -155,7 +173,7 @@ pub async fn finish_left(shared: &Shared, handler: &str, part: &str) -> Result<(
 }
 
 /// Notes for people that these lanes work no more.
-pub async fn close(shared: &Shared, logs: &[i32]) {
+pub async fn close<S: Leases, N: Flush>(shared: &Shared<S, N>, logs: &[i32]) {
     if let Err(why) = shared.store.close_logs(logs).await {
         shared.health.away("postgres", &why.to_string());
     }
@@ -163,7 +181,7 @@ pub async fn close(shared: &Shared, logs: &[i32]) {
 
 /// Gives a unit up after its last turn: once what it sent is published, so that the next owner need not
 /// wait, and acknowledged, so that nothing comes twice.
-pub async fn hand_over(shared: &Shared, unit: &str, logs: Vec<i32>) {
+pub async fn hand_over<S: Leases, N: Flush>(shared: &Shared<S, N>, unit: &str, logs: Vec<i32>) {
     shared.nats.flush().await;
     shared.relay.when_empty(logs).await;
     while let Err(why) = shared.store.release(unit).await {
@@ -173,7 +191,7 @@ pub async fn hand_over(shared: &Shared, unit: &str, logs: Vec<i32>) {
 }
 
 /// Finds out why this node can write no more, and says so to whoever runs it.
-pub async fn lost(shared: &Shared) {
+pub async fn lost<S: Leases, N: Flush>(shared: &Shared<S, N>) {
     let name = &shared.store.node().name;
     let why = match shared.store.fate().await {
         Ok(Fate::NameTaken { holder }) => Ousted::Name(format!(

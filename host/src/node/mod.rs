@@ -6,10 +6,11 @@ mod clock;
 mod connect;
 mod handler;
 mod housekeeping;
-mod intake;
+pub mod intake;
 mod lane;
-mod lease;
+pub mod lease;
 mod plugins;
+pub mod ports;
 mod restored;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::lane::Caution;
 use crate::plugins::PluginDirectory;
+use crate::relay::ports::Delayed;
 use crate::relay::{self, Relay, RelayTask, SCHEDULED, Scheduler};
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::store::Postgres;
@@ -41,10 +43,10 @@ pub struct NodeError(pub String);
 
 /// What the parts of a node share.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub struct Shared<S = Postgres, N = Nats> {
     pub config: Arc<Config>,
-    pub store: Postgres,
-    pub nats: Nats,
+    pub store: S,
+    pub nats: N,
     pub relay: Relay,
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
@@ -59,7 +61,7 @@ pub(crate) struct Shared {
 }
 
 /// Why a node can write no more.
-pub(crate) enum Ousted {
+pub enum Ousted {
     /// Its lease was over and others took over: it registers again.
     Lease(String),
     /// Another process has its name: this one ends.
@@ -115,7 +117,7 @@ struct Node {
     shared: Shared,
     plugins: PluginDirectory,
     sandbox: Sandbox,
-    relay_task: RelayTask,
+    relay_task: RelayTask<Postgres, Nats, Publisher>,
     lost: mpsc::UnboundedReceiver<Ousted>,
 }
 
@@ -158,6 +160,7 @@ async fn start(
         store.clone(),
         nats.clone(),
         publisher,
+        Arc::new(SystemClock),
         health.clone(),
         metrics.clone(),
     );
@@ -248,7 +251,10 @@ impl Node {
 }
 
 /// Moves delayed messages on, where this node is the one to do so.
-async fn schedule(shared: Shared, stop: CancellationToken) {
+pub async fn schedule<S: ports::Leases + Delayed, N: ports::Flush>(
+    shared: Shared<S, N>,
+    stop: CancellationToken,
+) {
     let part = "delayed messages";
     if !lease::own(&shared, SCHEDULED, part, &stop).await {
         return;
@@ -256,6 +262,7 @@ async fn schedule(shared: Shared, stop: CancellationToken) {
     loop {
         let left = lease::finish_left(&shared, SCHEDULED, part);
         let left = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             left = left => left,
         };

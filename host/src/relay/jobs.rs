@@ -1,14 +1,15 @@
 //! What the relay has done in the background: reading logs, asking streams, setting messages aside.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 
 use super::log::Pending;
+use super::ports::{Outbox, Streams};
 use crate::lane::ports::StoreAway;
 use crate::model::subject::matches;
-use crate::store::{LoggedEntry, Postgres};
-use crate::stream::{Nats, StreamInfo, find_streams, ids_in_stream};
+use crate::store::LoggedEntry;
+use crate::stream::StreamInfo;
 
 /// How far clocks of Postgres, NATS and this host may be apart, and how long a resend may take:
 /// milliseconds.
@@ -55,7 +56,7 @@ impl Undeliverable {
 }
 
 pub(super) async fn set_undelivered(
-    store: &Postgres,
+    store: &impl Outbox,
     writer: i32,
     seq: i64,
     why: Undeliverable,
@@ -71,8 +72,8 @@ pub(super) async fn set_undelivered(
 /// milliseconds since the Unix epoch.
 /// Where consumers were set back, `store` is asked first: it has noted what stood in the streams then.
 pub(super) async fn look_for(
-    nats: &Nats,
-    store: Option<&Postgres>,
+    nats: &impl Streams,
+    store: Option<&impl Outbox>,
     asked: &[Pending],
     now: i64,
 ) -> Result<HashSet<String>, String> {
@@ -82,10 +83,10 @@ pub(super) async fn look_for(
         found = store.already_sent(&ids).await.map_err(|why| why.to_string())?;
     }
     let asked: Vec<&Pending> = asked.iter().filter(|entry| !found.contains(&entry.id)).collect();
-    let subjects: HashSet<&str> = asked.iter().map(|entry| entry.subject.as_str()).collect();
+    let subjects: BTreeSet<&str> = asked.iter().map(|entry| entry.subject.as_str()).collect();
     let subjects: Vec<String> = subjects.into_iter().map(str::to_owned).collect();
-    let streams = find_streams(nats, &subjects).await.map_err(|why| why.to_string())?;
-    let mut wanted: HashMap<&str, (i64, HashSet<String>)> = HashMap::new();
+    let streams = nats.find(&subjects).await?;
+    let mut wanted: BTreeMap<&str, (i64, HashSet<String>)> = BTreeMap::new();
     for entry in asked.iter().copied() {
         let takes =
             |stream: &&StreamInfo| stream.subjects.iter().any(|s| matches(s, &entry.subject));
@@ -102,8 +103,7 @@ pub(super) async fn look_for(
     }
     for (stream, (since, ids)) in wanted {
         tracing::info!(stream, count = ids.len(), "looking for messages that may be there already");
-        let there = ids_in_stream(nats, stream, since - SKEW, &ids).await;
-        found.extend(there.map_err(|why| why.to_string())?);
+        found.extend(nats.ids_since(stream, since - SKEW, &ids).await?);
     }
     Ok(found)
 }

@@ -5,10 +5,11 @@
 //! from the first one that is not acknowledged, and an entry that its stream refuses holds back the
 //! later ones of its subject alone.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 /// An entry that waits for its acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub struct WriterLog {
     next: usize,
     /// Entries whose subject goes through again; they leave before anything else.
     again: VecDeque<i64>,
-    blocked: HashMap<String, Blocked>,
+    blocked: BTreeMap<String, Blocked>,
     /// Entries that are stuck; they do not count against the capacity, so that others go on.
     stuck: usize,
     capacity: usize,
@@ -115,7 +116,7 @@ impl WriterLog {
             slots: VecDeque::new(),
             next: 0,
             again: VecDeque::new(),
-            blocked: HashMap::new(),
+            blocked: BTreeMap::new(),
             stuck: 0,
             capacity,
             doubtful_to: last,

@@ -6,6 +6,7 @@
 
 mod jobs;
 mod log;
+pub mod ports;
 mod refusals;
 mod scheduler;
 mod sending;

@@ -1,18 +1,19 @@
 //! Messages that a stream refuses: tried again while that may help, and set aside where it cannot.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::jobs::{Done, Judgement, Undeliverable, set_undelivered};
+use super::ports::{Outbox, Outgoing, Streams};
 use super::task::RelayTask;
 use crate::model::identity::announces_death;
-use crate::stream::{Refusal, has_stream};
+use crate::stream::Refusal;
 
 /// How often a subject is refused before its message is looked at for being undeliverable.
 const REFUSALS: u32 = 6;
 /// Codes of JetStream that no waiting mends: the message is larger than its stream takes.
 const FOR_GOOD: [u64; 1] = [10_054];
 
-impl RelayTask {
+impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
     pub(super) fn refused(&mut self, writer: i32, seq: i64, refusal: &Refusal) {
         let Some(relayed) = self.logs.get_mut(&writer) else { return };
         let Some(entry) = relayed.log.entry(seq).cloned() else { return };
@@ -46,7 +47,7 @@ impl RelayTask {
                 let (nats, store) = (self.nats.clone(), self.store.clone());
                 self.jobs.push(Box::pin(async move {
                     let subject = &entry.subject;
-                    let verdict = match has_stream(&nats, subject).await {
+                    let verdict = match nats.has_stream(subject).await {
                         Ok(false) => {
                             let why = Undeliverable::no_stream(subject);
                             set_undelivered(&store, writer, seq, why).await

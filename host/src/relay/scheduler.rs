@@ -2,13 +2,14 @@
 //! table into a log of the scheduler's own, in one transaction, and are relayed like everything else.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Relay;
+use super::ports::Delayed;
 use crate::lane::ports::StoreAway;
-use crate::store::Postgres;
 use crate::telemetry::{Health, Metrics};
 
 /// The name of the scheduler's log, and of the unit that one node at a time owns; no handler can have it.
@@ -21,18 +22,19 @@ const COUNTED: i64 = 100_000;
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Moves due messages on.
-pub struct Scheduler {
-    pub store: Postgres,
+pub struct Scheduler<S> {
+    pub store: S,
     pub relay: Relay,
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
 }
 
-impl Scheduler {
+impl<S: Delayed> Scheduler<S> {
     /// Moves messages until it is stopped. One node at a time may do that.
     pub async fn run(&self, stop: &CancellationToken) {
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 ended = self.work() => {
                     if let Err(why) = ended {
@@ -41,6 +43,7 @@ impl Scheduler {
                 }
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LONGEST_REST) => {}
             }
@@ -49,7 +52,7 @@ impl Scheduler {
 
     /// Works until the store fails; everything is read anew after that.
     async fn work(&self) -> Result<(), StoreAway> {
-        let opened = self.store.open_writer(SCHEDULED, 0, 1, true).await?;
+        let opened = self.store.open_log().await?;
         self.relay.open(opened.id, opened.published, opened.last);
         let mut last = opened.last;
         let mut next_look = Instant::now();
@@ -72,6 +75,7 @@ impl Scheduler {
                 None => LONGEST_REST,
             };
             tokio::select! {
+                biased;
                 () = self.relay.scheduling() => {}
                 () = tokio::time::sleep(wait.min(LONGEST_REST)) => {}
             }

@@ -1,16 +1,17 @@
 //! Feeding the publisher from the logs, and the logs from the table.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::jobs::{Done, Undeliverable, look_for};
-use super::task::{RelayTask, unix_millis};
+use super::ports::{Outbox, Outgoing, Streams};
+use super::task::RelayTask;
 use crate::stream::Publish;
 
-impl RelayTask {
+impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
     /// Sends as much as the window allows, and has more read where the logs run out.
     pub(super) fn pump(&mut self) {
         let now = Instant::now();
-        let wall = unix_millis();
+        let wall = self.unix_millis();
         let writers: Vec<i32> = self.logs.keys().copied().collect();
         for writer in writers {
             self.read_more(writer, now);

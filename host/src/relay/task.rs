@@ -1,22 +1,24 @@
 //! The task behind the relay: one loop over what lanes commit, what the publisher reports and what
 //! jobs in the background have found out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::jobs::{Done, Job, Judgement};
 use super::log::{Pending, WriterLog};
+use super::ports::{Outbox, Outgoing, Streams};
 use super::{Ask, Relay, Shared};
-use crate::lane::ports::Entry;
-use crate::store::{LoggedEntry, Postgres};
-use crate::stream::{Event, Nats, Publish, Publisher};
+use crate::lane::ports::{Clock, Entry};
+use crate::store::LoggedEntry;
+use crate::stream::{Event, Publish};
 use crate::telemetry::{Health, Metrics};
 
 /// How the relay works.
@@ -46,16 +48,17 @@ pub(super) struct Relayed {
 }
 
 /// The relay's task. It owns all logs of this node.
-pub struct RelayTask {
+pub struct RelayTask<S, N, P> {
     asks: mpsc::UnboundedReceiver<Ask>,
-    pub(super) store: Postgres,
-    pub(super) nats: Nats,
-    pub(super) publisher: Publisher,
+    pub(super) store: S,
+    pub(super) nats: N,
+    pub(super) publisher: P,
     events: mpsc::UnboundedReceiver<Event>,
     pub(super) options: Options,
+    clock: Arc<dyn Clock>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) logs: HashMap<i32, Relayed>,
+    pub(super) logs: BTreeMap<i32, Relayed>,
     pub(super) jobs: FuturesUnordered<Job>,
     pub(super) tokens: HashMap<u64, (i32, i64)>,
     pub(super) next_token: u64,
@@ -65,15 +68,16 @@ pub struct RelayTask {
     writing_cursors: bool,
 }
 
-impl RelayTask {
+impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
     pub fn new(
         options: Options,
-        store: Postgres,
-        nats: Nats,
-        (publisher, events): (Publisher, mpsc::UnboundedReceiver<Event>),
+        store: S,
+        nats: N,
+        (publisher, events): (P, mpsc::UnboundedReceiver<Event>),
+        clock: Arc<dyn Clock>,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
-    ) -> (Relay, RelayTask) {
+    ) -> (Relay, Self) {
         let (sender, asks) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
         let relay = Relay { asks: sender, shared };
@@ -84,9 +88,10 @@ impl RelayTask {
             publisher,
             events,
             options,
+            clock,
             health,
             metrics,
-            logs: HashMap::new(),
+            logs: BTreeMap::new(),
             jobs: FuturesUnordered::new(),
             tokens: HashMap::new(),
             next_token: 0,
@@ -104,22 +109,24 @@ impl RelayTask {
         let mut tick = tokio::time::interval(TICK);
         let mut cursors = tokio::time::interval(CURSOR_PERIOD);
         loop {
+            // What is rare comes first, so that it has its turn however much arrives.
             tokio::select! {
-                Some(ask) = self.asks.recv() => {
-                    self.asked(ask);
-                    while let Ok(ask) = self.asks.try_recv() {
-                        self.asked(ask);
-                    }
-                }
+                biased;
+                _ = cursors.tick() => self.write_cursors(),
+                _ = tick.tick() => self.answer_waiting(),
+                Some(done) = self.jobs.next() => self.finished(done),
                 Some(event) = self.events.recv() => {
                     self.happened(event);
                     while let Ok(event) = self.events.try_recv() {
                         self.happened(event);
                     }
                 }
-                Some(done) = self.jobs.next() => self.finished(done),
-                _ = tick.tick() => self.answer_waiting(),
-                _ = cursors.tick() => self.write_cursors(),
+                Some(ask) = self.asks.recv() => {
+                    self.asked(ask);
+                    while let Ok(ask) = self.asks.try_recv() {
+                        self.asked(ask);
+                    }
+                }
                 () = stop.cancelled(), if self.idle() => {
                     self.write_cursors();
                     while let Some(done) = self.jobs.next().await {
@@ -161,7 +168,7 @@ impl RelayTask {
                 self.logs.insert(writer, relayed);
             }
             Ask::Committed { writer, entries } => {
-                let now = unix_millis();
+                let now = self.unix_millis();
                 if let Some(relayed) = self.logs.get_mut(&writer) {
                     relayed.log.announce(entries.into_iter().map(|e| pending(e, now)).collect());
                 }
@@ -316,12 +323,18 @@ impl RelayTask {
         }));
     }
 
+    /// Milliseconds since the Unix epoch, by this host's clock: for ages and expiry, which allow for
+    /// clocks that differ by a margin.
+    pub(super) fn unix_millis(&self) -> i64 {
+        i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX)
+    }
+
     /// Keeps the numbers that others look at.
     fn account(&mut self) {
         let backlog: u64 = self.logs.values().map(|relayed| relayed.log.backlog()).sum();
         self.metrics.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
         let oldest = self.logs.values().filter_map(|relayed| relayed.log.oldest()).min();
-        let age = oldest.map_or(0, |at| (unix_millis() - at).max(0));
+        let age = oldest.map_or(0, |at| (self.unix_millis() - at).max(0));
         self.metrics.oldest_unsent_seconds.set(age as f64 / 1_000.0);
     }
 
@@ -370,12 +383,4 @@ fn pending(entry: Entry, now: i64) -> Pending {
 fn logged(entry: LoggedEntry) -> Pending {
     let LoggedEntry { seq, id, subject, headers, payload, committed_at, expires_at } = entry;
     Pending { seq, id, subject, headers, payload, committed_at, expires_at }
-}
-
-/// Milliseconds since the Unix epoch, by this host's clock: for ages and expiry, which allow for
-/// clocks that differ by a margin.
-#[expect(clippy::disallowed_methods, reason = "compared with a margin for clocks that differ")]
-pub(super) fn unix_millis() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -27,10 +27,18 @@ impl Moment {
         Moment(millis)
     }
 
+    /// The moment when this machine's clock has so many milliseconds.
+    pub fn at(millis: u64) -> Moment {
+        Moment(millis)
+    }
+
     pub fn after(self, duration: Duration) -> Moment {
         Moment(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 }
+
+/// Tells the time: [`Moment::now`], but in a simulation.
+pub type Watch = fn() -> Moment;
 
 /// Shared by all that acts for a node; prolonged with its lease.
 #[derive(Debug, Clone)]
@@ -38,6 +46,7 @@ pub struct Fence(Arc<State>);
 
 #[derive(Debug)]
 struct State {
+    watch: Watch,
     until: AtomicU64,
     prolonged: Notify,
 }
@@ -45,7 +54,18 @@ struct State {
 impl Fence {
     /// One that holds until `until`.
     pub fn new(until: Moment) -> Fence {
-        Fence(Arc::new(State { until: AtomicU64::new(until.0), prolonged: Notify::new() }))
+        Fence::by(Moment::now, until)
+    }
+
+    /// One that goes by another clock.
+    pub fn by(watch: Watch, until: Moment) -> Fence {
+        let until = AtomicU64::new(until.0);
+        Fence(Arc::new(State { watch, until, prolonged: Notify::new() }))
+    }
+
+    /// What time it is by the clock that it goes by.
+    pub fn now(&self) -> Moment {
+        (self.0.watch)()
     }
 
     /// One that always holds: for whoever acts for no node.
@@ -61,7 +81,7 @@ impl Fence {
 
     /// Whether this process may act now.
     pub fn holds(&self) -> bool {
-        Moment::now().0 < self.0.until.load(Ordering::Acquire)
+        self.now().0 < self.0.until.load(Ordering::Acquire)
     }
 
     /// Waits until this process may act; at once where it may.
