@@ -10,7 +10,7 @@ export RUST_TEST_THREADS ?= 3
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests languages test-languages host demo test disasters bench lint fmt test-cargo-component clean-tools
+.PHONY: help setup guests languages test-languages host demo test disasters simulate bench lint fmt test-cargo-component clean-tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' Makefile
@@ -24,8 +24,9 @@ guests: setup ## Build the example handlers as components
 languages: setup ## Build the example handlers in Python and JavaScript, where their toolchains can be had
 	@sh scripts/languages.sh
 
+# Together with the tests, so that both use the same build of every library.
 host: setup ## Build tribox itself
-	cargo build -p tribox
+	cargo build -p tribox -p tribox-tests --bin tribox
 
 demo: guests host ## See it work: 20,000 commands, duplicates, a kill -9, and the books still balance
 	cargo run --quiet -p tribox-tests --bin demo -- $(DEMO)
@@ -37,6 +38,10 @@ test: guests languages host ## Run all tests, against real servers that they sta
 disasters: guests host ## Kill, stop and freeze hosts and servers at random (RUNS=n SEED=s); the ledger must be clean
 	TRIBOX_DISASTERS=$(or $(RUNS),10) TRIBOX_SEED=$(or $(SEED),1) \
 		cargo test -p tribox-tests --test suite disasters -- --nocapture
+
+simulate: ## Run the real lanes, relay and leases in a simulated world (SEEDS=n FROM=s; TRACE=1 shows the first)
+	TRIBOX_SEEDS=$(or $(SEEDS),10000) TRIBOX_FROM=$(or $(FROM),1) TRIBOX_TRACE=$(TRACE) \
+		cargo test -p tribox-tests --test simulation the_guarantees_hold -- --nocapture
 
 bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run; SWEEPS=1: one thing varied)
 	cargo build --release -p tribox -p tribox-tests --bin tribox --bin bench

@@ -1,4 +1,5 @@
--- Moves due messages into the log of the scheduler's writer, in one transaction with the fence.
+-- Moves due messages into the log of the scheduler's writer, in one transaction with the fence; null: the
+-- log was taken over.
 -- $1 writer, $2 its fence, $3 first sequence, $4 limit
 WITH fence AS (
     SELECT 1 FROM tribox.writers WHERE id = $1 AND fence = $2 FOR KEY SHARE
@@ -15,4 +16,4 @@ WITH fence AS (
       FROM due d
     RETURNING seq
 )
-SELECT count(*) AS moved FROM moved
+SELECT CASE WHEN EXISTS (SELECT 1 FROM fence) THEN (SELECT count(*) FROM moved) END AS moved

@@ -147,3 +147,17 @@ async fn a_deadline_comes_back_as_a_command() -> Result<()> {
     assert_eq!(account["blocked"], true);
     host.stop().await
 }
+
+#[tokio::test]
+async fn a_scheduler_whose_log_was_opened_by_another_hand_opens_it_again() -> Result<()> {
+    let mut stack = chaos("reopened").await?;
+    let host = stack.serve().await?;
+    order(&stack, "r-1", "k", json!({"do": "delay", "ms": 10})).await?;
+    stack.broker.read_when(EVENTS, 1).await?;
+    // As a statement does that the host has given up and that Postgres carries out late.
+    let raise = "UPDATE tribox.writers SET fence = fence + 1 WHERE handler = '(scheduled)'";
+    assert_eq!(sqlx::query(raise).execute(&stack.pool).await?.rows_affected(), 1);
+    order(&stack, "r-2", "k", json!({"do": "delay", "ms": 10})).await?;
+    stack.broker.read_when(EVENTS, 2).await?;
+    host.stop().await
+}

@@ -50,12 +50,13 @@ pub trait Delayed: Clone + Send + Sync + 'static {
     fn open_log(&self) -> impl Future<Output = Result<OpenedWriter, StoreAway>> + Send;
 
     /// Moves delayed messages that are due into the log, from sequence `first` on; returns how many.
+    /// `None`: the log was taken over.
     fn release_due(
         &self,
         log: &OpenedWriter,
         first: i64,
         limit: i64,
-    ) -> impl Future<Output = Result<i64, StoreAway>> + Send;
+    ) -> impl Future<Output = Result<Option<i64>, StoreAway>> + Send;
 
     /// The same with undelivered messages that are to be sent again.
     fn resend(
@@ -147,7 +148,7 @@ impl Delayed for Postgres {
         log: &OpenedWriter,
         first: i64,
         limit: i64,
-    ) -> Result<i64, StoreAway> {
+    ) -> Result<Option<i64>, StoreAway> {
         self.release_due(log, first, limit).await
     }
 

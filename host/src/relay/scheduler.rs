@@ -18,6 +18,7 @@ pub const SCHEDULED: &str = "(scheduled)";
 const BATCH: i64 = 1_000;
 /// Undelivered messages that are counted at most.
 const COUNTED: i64 = 100_000;
+const TAKEN_OVER: &str = "the log of delayed messages was opened by another process";
 /// How long messages that others scheduled may go unnoticed.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
@@ -64,6 +65,8 @@ impl<S: Delayed> Scheduler<S> {
                 next_look = Instant::now() + LONGEST_REST;
             }
             let due = self.store.release_due(&opened, last + 1, BATCH).await?;
+            // Opened once more, by a statement that was given up and came late: it is opened anew.
+            let due = due.ok_or_else(|| StoreAway(TAKEN_OVER.to_owned()))?;
             let moved = due + self.store.resend(&opened, last + due + 1, BATCH).await?;
             if moved > 0 {
                 last += moved;

@@ -138,7 +138,7 @@ impl Postgres {
     }
 
     /// Moves delayed messages that are due into an opened log, from sequence `first` on; returns how
-    /// many. Nothing moves where the log was taken over.
+    /// many. `None`: the log was taken over, and nothing moves.
     ///
     /// # Errors
     /// The database cannot be used, or the outcome is unknown.
@@ -147,7 +147,7 @@ impl Postgres {
         log: &OpenedWriter,
         first: i64,
         limit: i64,
-    ) -> Result<i64, StoreAway> {
+    ) -> Result<Option<i64>, StoreAway> {
         let query = sqlx::query_scalar(sql!("release_due"))
             .bind(log.id)
             .bind(log.fence)
