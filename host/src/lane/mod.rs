@@ -191,7 +191,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
     /// Load, handle, commit, settle.
     async fn attempt(&mut self, batch: &Batch) -> Result<(), Again> {
         let loaded = self.handler.load_full();
-        self.make_sure().await?;
+        self.make_sure(&loaded, batch).await?;
         let (known, snapshot) = self.load(&loaded, batch).await?;
         let started = Instant::now();
         let rules = handle::Rules {
