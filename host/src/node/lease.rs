@@ -37,8 +37,10 @@ pub async fn keep<S: Leases, N: Flush>(shared: Shared<S, N>, stop: CancellationT
                     shared.suspicion.fetch_add(1, Ordering::AcqRel);
                 }
                 shared.fence.prolong(asked.after(lease));
-                if let Err(why) = take_over(&shared).await {
-                    shared.health.away("postgres", &why.to_string());
+                match take_over(&shared).await {
+                    // Whoever met an outage may have nothing more to ask.
+                    Ok(()) => shared.health.back("postgres"),
+                    Err(why) => shared.health.away("postgres", &why.to_string()),
                 }
             }
             Ok(Ok(None)) => return lost(&shared).await,

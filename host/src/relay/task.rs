@@ -269,6 +269,7 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
                 relayed.resolving = false;
                 match found {
                     Ok(found) => {
+                        self.health.back("read-back");
                         for (seq, id) in asked {
                             relayed.log.resolved(seq, found.contains(&id));
                         }
