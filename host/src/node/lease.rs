@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ports::{Flush, Leases};
 use super::{Ousted, Shared};
+use crate::fault::{self, Point};
 use crate::lane::ports::StoreAway;
 use crate::store::{Beat, Buried, Claim, Fate, OpenLog};
 
@@ -158,6 +159,7 @@ pub async fn finish_left<S: Leases, N: Flush>(
     loop {
         let left = shared.store.left_logs(handler).await?;
         let Some(log) = left.iter().find(|log| log.node != *own).or(left.first()) else {
+            fault::pass(Point::LeftFinished);
             return Ok(());
         };
         let node = &log.node;
