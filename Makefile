@@ -10,7 +10,7 @@ export RUST_TEST_THREADS ?= 3
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests languages test-languages host release demo test faults disasters bench lint fmt \
+.PHONY: help setup guests languages test-languages host release demo test faults disasters mutants bench lint fmt \
 	test-cargo-component clean-tools
 
 help: ## Show this list
@@ -45,6 +45,9 @@ faults: guests host ## Have each thing go wrong at each fault point (POINTS=afte
 disasters: guests host ## Kill, stop and freeze hosts and servers at random (RUNS=n SEED=s); the ledger must be clean
 	TRIBOX_DISASTERS=$(or $(RUNS),10) TRIBOX_SEED=$(or $(SEED),1) \
 		cargo test -p tribox-tests --test suite disasters -- --nocapture
+
+mutants: guests host ## Take out one safety rule at a time; some test must turn red (RULES=fence: those alone)
+	RULES="$(RULES)" cargo run --quiet -p tribox-tests --bin mutants
 
 bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run; SWEEPS=1: one thing varied)
 	cargo build --release -p tribox -p tribox-tests --bin tribox --bin bench

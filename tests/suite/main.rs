@@ -59,6 +59,7 @@ mod pause_tool;
 mod relay;
 mod relay_tool;
 mod restored;
+mod rules;
 mod saga;
 mod sandbox;
 mod schedule;
