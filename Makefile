@@ -10,7 +10,8 @@ export RUST_TEST_THREADS ?= 3
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests languages test-languages host demo test disasters simulate bench lint fmt test-cargo-component clean-tools
+.PHONY: help setup guests languages test-languages host release demo test faults disasters mutants simulate bench lint fmt \
+	test-cargo-component clean-tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' Makefile
@@ -28,12 +29,19 @@ languages: setup ## Build the example handlers in Python and JavaScript, where t
 host: setup ## Build tribox itself
 	cargo build -p tribox -p tribox-tests --bin tribox
 
+release: setup ## Build tribox as it is shipped, and see that no fault point is in it
+	cargo build --release -p tribox
+	@if grep -q TRIBOX_FAULT target/release/tribox; then echo "a fault point is in it" >&2; exit 1; fi
+
 demo: guests host ## See it work: 20,000 commands, duplicates, a kill -9, and the books still balance
 	cargo run --quiet -p tribox-tests --bin demo -- $(DEMO)
 
 test: guests languages host ## Run all tests, against real servers that they start themselves
 	cargo test -p tribox -p tribox-tests
 	cargo test $(GUEST_PACKAGES) -p tribox-guest
+
+faults: guests host ## Have each thing go wrong at each fault point (POINTS=after-commit: those alone)
+	TRIBOX_POINTS=$(POINTS) cargo test -p tribox-tests --test suite faults -- --nocapture
 
 disasters: guests host ## Kill, stop and freeze hosts and servers at random (RUNS=n SEED=s); the ledger must be clean
 	TRIBOX_DISASTERS=$(or $(RUNS),10) TRIBOX_SEED=$(or $(SEED),1) \
@@ -42,6 +50,9 @@ disasters: guests host ## Kill, stop and freeze hosts and servers at random (RUN
 simulate: ## Run the real lanes, relay and leases in a simulated world (SEEDS=n FROM=s; TRACE=1 shows the first)
 	TRIBOX_SEEDS=$(or $(SEEDS),10000) TRIBOX_FROM=$(or $(FROM),1) TRIBOX_TRACE=$(TRACE) \
 		cargo test -p tribox-tests --test simulation the_guarantees_hold -- --nocapture
+
+mutants: guests host ## Take out one safety rule at a time; some test must turn red (RULES=fence: those alone)
+	RULES="$(RULES)" cargo run --quiet -p tribox-tests --bin mutants
 
 bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run; SWEEPS=1: one thing varied)
 	cargo build --release -p tribox -p tribox-tests --bin tribox --bin bench

@@ -26,9 +26,17 @@ impl Host {
     /// # Errors
     /// The program was not built, or cannot be run.
     pub fn spawn(config: &Path, admin: SocketAddr, log: &Path) -> Result<Self> {
+        Host::spawn_command(Host::command(config)?, admin, log)
+    }
+
+    /// The command for [`Self::spawn_command`] that [`Self::spawn`] runs.
+    ///
+    /// # Errors
+    /// The program was not built.
+    pub fn command(config: &Path) -> Result<Command> {
         let mut command = Command::new(programs::tribox()?);
         command.arg("serve").arg("--config").arg(config);
-        Host::spawn_command(command, admin, log)
+        Ok(command)
     }
 
     /// Starts a command that serves on `admin`.
@@ -135,6 +143,14 @@ impl Host {
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill().and_then(|()| self.child.wait()).context("failed to kill the host")?;
         Ok(())
+    }
+
+    /// How it ended, where it has.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("failed to look after the host")
     }
 
     /// Waits until it ends by itself.

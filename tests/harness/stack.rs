@@ -153,11 +153,23 @@ impl Stack {
     /// # Errors
     /// The program was not built.
     pub fn spawn(&mut self) -> Result<Host> {
+        self.spawn_with(None)
+    }
+
+    /// Starts a host in which something goes wrong, as `TRIBOX_FAULT` says it, without waiting for it.
+    ///
+    /// # Errors
+    /// The program was not built.
+    pub fn spawn_with(&mut self, fault: Option<&str>) -> Result<Host> {
         let admin = free_address()?;
         self.config.set("admin.listen", admin.to_string());
         self.hosts += 1;
         let log = self.directory.join(format!("host-{}.log", self.hosts));
-        Host::spawn(&self.write_config()?, admin, &log)
+        let mut command = Host::command(&self.write_config()?)?;
+        if let Some(fault) = fault {
+            command.env("TRIBOX_FAULT", fault);
+        }
+        Host::spawn_command(command, admin, &log)
     }
 
     /// Keeps a copy of all streams and consumers as they are on disk, in place of an earlier one.

@@ -17,7 +17,13 @@ pub async fn wait_until<T>(
     what: &str,
     predicate: impl AsyncFnMut() -> Result<T, String>,
 ) -> Result<T> {
-    wait_within(PATIENCE, what, predicate).await
+    wait_within(patience(), what, predicate).await
+}
+
+/// `TRIBOX_PATIENCE` in seconds, for runs in which something is meant to be stuck.
+fn patience() -> Duration {
+    let seconds = std::env::var("TRIBOX_PATIENCE").ok().and_then(|text| text.parse().ok());
+    seconds.map_or(PATIENCE, Duration::from_secs)
 }
 
 /// [`wait_until`] with a bound of one's own.

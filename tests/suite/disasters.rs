@@ -4,7 +4,6 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +12,7 @@ use serde_json::json;
 use tribox_tests::{Broker, Host, Stack, StackOptions, wait_within};
 
 use crate::books::{self, EVENTS};
+use crate::ledger::Ledger;
 
 /// Disasters of a run.
 const DISASTERS: u32 = 8;
@@ -37,27 +37,6 @@ impl Dice {
 
     fn pause(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.throw(most - least))
-    }
-}
-
-/// What is wrong at the end: all zero, or a guarantee is broken.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Ledger {
-    lost: u64,
-    applied_twice: u64,
-    published_twice: u64,
-    out_of_order: u64,
-    stuck: u64,
-}
-
-impl fmt::Display for Ledger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ledger { lost, applied_twice, published_twice, out_of_order, stuck } = self;
-        write!(
-            f,
-            "lost {lost}, applied twice {applied_twice}, published twice {published_twice}, out of \
-             order {out_of_order}, stuck {stuck}"
-        )
     }
 }
 

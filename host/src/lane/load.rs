@@ -15,10 +15,16 @@ use super::{Again, Lane};
 use crate::model::{InboxKey, KeySource};
 
 impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
-    /// After a commit of unknown outcome: finds out from the log whether it took place.
-    pub(super) async fn make_sure(&mut self) -> Result<(), Again> {
+    /// After a commit of unknown outcome: finds out whether it took place, from the log and from
+    /// the keys of its messages, which it may have set aside.
+    pub(super) async fn make_sure(&mut self, loaded: &Loaded, batch: &Batch) -> Result<(), Again> {
         if self.memory.unsure {
             let state = self.store.log_state(self.log.writer).await.map_err(away)?;
+            let handler = &loaded.handler.description().name;
+            let held = self.store.held_keys(handler).await.map_err(away)?;
+            let keys = batch.members.iter().filter_map(|m| m.message().key.as_deref());
+            let keys: HashSet<&str> = keys.collect();
+            self.memory.held.extend(held.into_iter().filter(|key| keys.contains(key.as_str())));
             if state.last > self.log.last {
                 self.log.last = state.last;
                 self.outlet.look_again(self.log.writer);

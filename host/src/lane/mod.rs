@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use self::batch::Batch;
 use self::cache::Cache;
 use self::ports::{Clock, Delivery, DueParked, Loaded, Log, Outlet, Settle, Store};
+use crate::fault::{self, Fault, Point};
 use crate::model::{Failure, InboxKey};
 use crate::telemetry::{HandlerMetrics, Health};
 
@@ -120,6 +121,12 @@ enum Again {
     Fenced(String),
 }
 
+impl From<Fault> for Again {
+    fn from(fault: Fault) -> Self {
+        Again::Away(fault.to_string())
+    }
+}
+
 impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
     /// Takes turns until the deliveries end.
     ///
@@ -191,8 +198,9 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
     /// Load, handle, commit, settle.
     async fn attempt(&mut self, batch: &Batch) -> Result<(), Again> {
         let loaded = self.handler.load_full();
-        self.make_sure().await?;
+        self.make_sure(&loaded, batch).await?;
         let (known, snapshot) = self.load(&loaded, batch).await?;
+        fault::point(Point::Loaded)?;
         let started = Instant::now();
         let rules = handle::Rules {
             handler: &*loaded.handler,
@@ -207,6 +215,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
             self.memory.cache.clear();
             return Err(Again::Changed);
         }
+        fault::point(Point::Handled)?;
         self.metrics.handle_seconds.observe(started.elapsed().as_secs_f64());
         let source = write::Source {
             handler: &loaded.handler.description().name,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 pub use super::source::{Admission, Source};
+use crate::fault::Fault;
 use crate::model::{Call, Description, Documents, Failure, InboxKey, Message, Unreadable};
 
 /// A handler as a lane calls it. Pure: all it does is in what it returns.
@@ -227,6 +228,18 @@ pub enum CommitError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreAway(pub String);
+
+impl From<Fault> for StoreAway {
+    fn from(fault: Fault) -> Self {
+        StoreAway(fault.to_string())
+    }
+}
+
+impl From<Fault> for CommitError {
+    fn from(fault: Fault) -> Self {
+        CommitError::Unavailable(fault.to_string())
+    }
+}
 
 /// Where a writer's log stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

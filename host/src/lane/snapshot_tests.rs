@@ -129,6 +129,29 @@ fn what_was_read_is_checked_and_what_was_written_is_written_once() {
     assert_eq!(changes.changed, ["c"]);
 }
 
+fn ahead(key: &str, version: i64) -> Row {
+    let (collection, key) = ("c".to_owned(), key.to_owned());
+    Row { collection, key, version, body: Some("1".into()) }
+}
+
+#[test]
+fn what_was_read_ahead_is_checked_where_it_was_read() {
+    let mut snapshot = Snapshot::new(Arc::new(Three));
+    snapshot.preload(&ahead("a/1", 5));
+    snapshot.preload(&ahead("b/1", 5));
+    assert_eq!(snapshot.get("c", "a/1").expect("readable").as_deref(), Some("1"));
+    assert_eq!(snapshot.changes().reads, [Row { body: None, ..ahead("a/1", 5) }]);
+}
+
+#[test]
+fn a_turn_that_saw_two_states_of_a_document_is_torn() {
+    let mut snapshot = Snapshot::new(Arc::new(Three));
+    snapshot.preload(&ahead("a/1", 7));
+    assert!(!snapshot.torn());
+    snapshot.list("c", "a/", None, 10).expect("readable");
+    assert!(snapshot.torn(), "the store lists it with another version");
+}
+
 #[test]
 fn the_end_of_a_prefix_is_past_all_its_keys() {
     assert_eq!(prefix_end("a/").as_deref(), Some("a0"));

@@ -119,6 +119,7 @@ mod tests {
         let key = InboxKey::new("accounts", "m-1");
         assert_eq!(outgoing_id(key, 12), format!("{key}-12"));
         assert_ne!(key, InboxKey::new("orders", "m-1"));
+        assert_ne!(death_id(key, 3, 1), death_id(key, 3, 2));
         assert_ne!(InboxKey::new("a", "bc"), InboxKey::new("ab", "c"));
     }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ports::{Flush, Leases};
 use super::{Ousted, Shared};
+use crate::fault::{self, Point};
 use crate::lane::ports::StoreAway;
 use crate::store::{Beat, Buried, Claim, Fate, OpenLog};
 
@@ -37,8 +38,10 @@ pub async fn keep<S: Leases, N: Flush>(shared: Shared<S, N>, stop: CancellationT
                     shared.suspicion.fetch_add(1, Ordering::AcqRel);
                 }
                 shared.fence.prolong(asked.after(lease));
-                if let Err(why) = take_over(&shared).await {
-                    shared.health.away("postgres", &why.to_string());
+                match take_over(&shared).await {
+                    // Whoever met an outage may have nothing more to ask.
+                    Ok(()) => shared.health.back("postgres"),
+                    Err(why) => shared.health.away("postgres", &why.to_string()),
                 }
             }
             Ok(Ok(None)) => return lost(&shared).await,
@@ -156,6 +159,7 @@ pub async fn finish_left<S: Leases, N: Flush>(
     loop {
         let left = shared.store.left_logs(handler).await?;
         let Some(log) = left.iter().find(|log| log.node != *own).or(left.first()) else {
+            fault::pass(Point::LeftFinished);
             return Ok(());
         };
         let node = &log.node;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use super::log::Pending;
 use super::ports::{Outbox, Streams};
+use crate::fault::{self, Point};
 use crate::lane::ports::StoreAway;
 use crate::model::subject::matches;
 use crate::store::LoggedEntry;
@@ -77,6 +78,7 @@ pub(super) async fn look_for(
     asked: &[Pending],
     now: i64,
 ) -> Result<HashSet<String>, String> {
+    fault::point(Point::LookingBack).map_err(|why| why.to_string())?;
     let mut found = HashSet::new();
     if let Some(store) = store {
         let ids: Vec<String> = asked.iter().map(|entry| entry.id.clone()).collect();

@@ -16,6 +16,7 @@ use super::jobs::{Done, Job, Judgement};
 use super::log::{Pending, WriterLog};
 use super::ports::{Outbox, Outgoing, Streams};
 use super::{Ask, Relay, Shared};
+use crate::fault::{self, Point};
 use crate::lane::ports::{Clock, Entry};
 use crate::store::LoggedEntry;
 use crate::stream::{Event, Publish};
@@ -168,8 +169,13 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
                 self.logs.insert(writer, relayed);
             }
             Ask::Committed { writer, entries } => {
+                fault::pass(Point::HandedToRelay);
                 let now = self.unix_millis();
                 if let Some(relayed) = self.logs.get_mut(&writer) {
+                    if fault::twice(Point::HandedToRelay) {
+                        let entries = entries.iter().cloned().map(|e| pending(e, now));
+                        relayed.log.announce(entries.collect());
+                    }
                     relayed.log.announce(entries.into_iter().map(|e| pending(e, now)).collect());
                 }
             }
@@ -213,6 +219,9 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
                 self.metrics.published.inc();
                 self.metrics.published_again.inc_by(u64::from(duplicate));
                 if let Some(relayed) = self.logs.get_mut(&writer) {
+                    if fault::twice(Point::PubAckSeen) {
+                        relayed.log.stored(seq, Instant::now());
+                    }
                     relayed.log.stored(seq, Instant::now());
                     relayed.note();
                 }
@@ -269,6 +278,7 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
                 relayed.resolving = false;
                 match found {
                     Ok(found) => {
+                        self.health.back("read-back");
                         for (seq, id) in asked {
                             relayed.log.resolved(seq, found.contains(&id));
                         }

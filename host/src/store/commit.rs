@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::arrays::{Documents, storable};
 use super::error::of_commit;
 use super::{PATIENCE, Postgres, sql};
+use crate::fault::{self, Point};
 use crate::lane::ports::{Commit, CommitError, ParkedState};
 use crate::model::{Due, Header};
 
@@ -44,9 +45,10 @@ impl Postgres {
         if parts & REPARK != 0 {
             query = bind_reparked(query, commit);
         }
+        fault::point(Point::BeforeCommit)?;
         let started = Instant::now();
         match tokio::time::timeout(PATIENCE, query.execute(&self.pool)).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => committed(parts),
             Ok(Err(error)) => Err(of_commit(&error)),
             Err(_) => {
                 let seconds = started.elapsed().as_secs();
@@ -92,6 +94,21 @@ impl Postgres {
             .bind(entries.iter().map(|e| e.expires_after).collect::<Vec<_>>())
             .bind(commit.published)
     }
+}
+
+/// A turn is committed, and the lane does not know it yet.
+fn committed(parts: usize) -> Result<(), CommitError> {
+    fault::point(Point::AfterCommit)?;
+    if parts & SCHEDULE != 0 {
+        fault::point(Point::Scheduled)?;
+    }
+    if parts & PARK != 0 {
+        fault::point(Point::Parked)?;
+    }
+    if parts & REPARK != 0 {
+        fault::point(Point::TriedAgain)?;
+    }
+    Ok(())
 }
 
 fn parts(commit: &Commit) -> usize {

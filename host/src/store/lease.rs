@@ -8,6 +8,7 @@ use sqlx::postgres::PgRow;
 use super::error::is_away;
 use super::read::patiently;
 use super::{Postgres, sql};
+use crate::fault::{self, Point};
 use crate::lane::ports::StoreAway;
 
 /// What became of a wish to own a unit.
@@ -79,11 +80,15 @@ impl Postgres {
     /// # Errors
     /// The database cannot be used.
     pub async fn heartbeat(&self, lease: Duration) -> Result<Option<Beat>, StoreAway> {
+        if fault::twice(Point::LeaseProlonged) {
+            Box::pin(self.heartbeat(lease)).await?;
+        }
         let query = sqlx::query_as(sql!("heartbeat"))
             .bind(&self.node.name)
             .bind(self.node.epoch)
             .bind(milliseconds(lease));
         let beat: Option<(i64, i64)> = patiently(query.fetch_optional(&self.pool)).await?;
+        fault::point(Point::LeaseProlonged)?;
         Ok(beat.map(|(count, server)| Beat { count, server }))
     }
 
@@ -102,7 +107,11 @@ impl Postgres {
                 })
             },
         );
-        patiently(query.fetch_all(&self.pool)).await
+        let buried = patiently(query.fetch_all(&self.pool)).await?;
+        if !buried.is_empty() {
+            fault::point(Point::TookOver)?;
+        }
+        Ok(buried)
     }
 
     /// Why this node can write no more.
@@ -126,11 +135,18 @@ impl Postgres {
     /// # Errors
     /// The database cannot be used, or this node was fenced out.
     pub async fn claim(&self, unit: &str) -> Result<Claim, StoreAway> {
+        if fault::twice(Point::UnitClaimed) {
+            Box::pin(self.claim(unit)).await?;
+        }
         let query =
             sqlx::query_as(sql!("claim")).bind(&self.node.name).bind(self.node.epoch).bind(unit);
         let (owned, by, crashes): (bool, String, i32) =
             patiently(query.fetch_one(&self.pool)).await?;
-        Ok(if owned { Claim::Owned { crashes } } else { Claim::Held { by } })
+        if !owned {
+            return Ok(Claim::Held { by });
+        }
+        fault::point(Point::UnitClaimed)?;
+        Ok(Claim::Owned { crashes })
     }
 
     /// Gives a unit up, for others to own.
@@ -138,9 +154,13 @@ impl Postgres {
     /// # Errors
     /// The database cannot be used.
     pub async fn release(&self, unit: &str) -> Result<(), StoreAway> {
+        if fault::twice(Point::UnitReleased) {
+            Box::pin(self.release(unit)).await?;
+        }
         let query =
             sqlx::query(sql!("release")).bind(unit).bind(&self.node.name).bind(self.node.epoch);
-        patiently(query.execute(&self.pool)).await.map(drop)
+        patiently(query.execute(&self.pool)).await?;
+        Ok(fault::point(Point::UnitReleased)?)
     }
 
     /// Notes that the lanes of these logs work no more, for people who ask who runs what.

@@ -6,6 +6,7 @@ use sqlx::Row as _;
 use super::error::is_away;
 use super::read::patiently;
 use super::{Postgres, sql};
+use crate::fault::{self, Point};
 use crate::lane::ports::{LogState, StoreAway};
 
 /// A log opened for appending.
@@ -44,6 +45,9 @@ impl Postgres {
         lanes: i32,
         owned: bool,
     ) -> Result<OpenedWriter, StoreAway> {
+        if fault::twice(Point::LogOpened) {
+            Box::pin(self.open_writer(handler, lane, lanes, owned)).await?;
+        }
         let query = sqlx::query(sql!("open_writer"))
             .bind(&self.node.name)
             .bind(self.node.epoch)
@@ -52,6 +56,7 @@ impl Postgres {
             .bind(lanes)
             .bind(owned);
         let row = patiently(query.fetch_one(&self.pool)).await?;
+        fault::point(Point::LogOpened)?;
         let opened = || {
             Ok(OpenedWriter {
                 id: row.try_get(0)?,
@@ -97,6 +102,7 @@ impl Postgres {
     ) -> Result<Vec<LoggedEntry>, StoreAway> {
         let query = sqlx::query(sql!("read_log")).bind(writer).bind(after).bind(limit);
         let rows = patiently(query.fetch_all(&self.pool)).await?;
+        fault::point(Point::LogRead)?;
         let entry = |row: &sqlx::postgres::PgRow| {
             Ok(LoggedEntry {
                 seq: row.try_get(0)?,
@@ -116,9 +122,14 @@ impl Postgres {
     /// # Errors
     /// The database cannot be used.
     pub async fn advance_cursors(&self, cursors: &[(i32, i64)]) -> Result<(), StoreAway> {
+        if fault::twice(Point::CursorWritten) {
+            Box::pin(self.advance_cursors(cursors)).await?;
+        }
         let (writers, sequences): (Vec<i32>, Vec<i64>) = cursors.iter().copied().unzip();
         let query = sqlx::query(sql!("advance_cursors")).bind(writers).bind(sequences);
-        patiently(query.execute(&self.pool)).await.map(drop)
+        fault::point(Point::BeforeCursor)?;
+        patiently(query.execute(&self.pool)).await?;
+        Ok(fault::point(Point::CursorWritten)?)
     }
 
     /// Sets an entry aside that no stream takes.
@@ -134,7 +145,8 @@ impl Postgres {
     ) -> Result<(), StoreAway> {
         let query =
             sqlx::query(sql!("set_undelivered")).bind(writer).bind(seq).bind(reason).bind(error);
-        patiently(query.execute(&self.pool)).await.map(drop)
+        patiently(query.execute(&self.pool)).await?;
+        Ok(fault::point(Point::SetAside)?)
     }
 
     /// Moves delayed messages that are due into an opened log, from sequence `first` on; returns how
@@ -153,7 +165,11 @@ impl Postgres {
             .bind(log.fence)
             .bind(first)
             .bind(limit);
-        patiently(query.fetch_one(&self.pool)).await
+        let moved = patiently(query.fetch_one(&self.pool)).await?;
+        if moved > 0 {
+            fault::point(Point::ScheduledMoved)?;
+        }
+        Ok(moved)
     }
 
     /// Puts undelivered messages that are due into an opened log again, from sequence `first` on;

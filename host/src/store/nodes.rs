@@ -10,6 +10,7 @@ use super::error::is_away;
 use super::lease::milliseconds;
 use super::read::patiently;
 use super::{Postgres, sql};
+use crate::fault::{self, Point};
 use crate::lane::ports::StoreAway;
 use crate::model::InboxKey;
 
@@ -41,9 +42,13 @@ pub async fn register(
     holder: &str,
     lease: Duration,
 ) -> Result<Registered, StoreAway> {
+    if fault::twice(Point::LeaseTaken) {
+        Box::pin(register(pool, name, holder, lease)).await?;
+    }
     let query =
         sqlx::query_as(sql!("register_node")).bind(name).bind(holder).bind(milliseconds(lease));
     let (epoch, crashes): (i64, i32) = patiently(query.fetch_one(pool)).await?;
+    fault::point(Point::LeaseTaken)?;
     let node = Node { name: name.to_owned(), epoch };
     Ok(Registered { node, crashes, suspects: suspects(pool).await? })
 }
@@ -69,13 +74,18 @@ impl Postgres {
     /// # Errors
     /// The database cannot be used.
     pub async fn end_node(&self) -> Result<(), StoreAway> {
+        if fault::twice(Point::NodeEnded) {
+            Box::pin(self.end_node()).await?;
+        }
         let query = sqlx::query(sql!("end_node")).bind(&self.node.name).bind(self.node.epoch);
-        patiently(query.execute(&self.pool)).await.map(drop)
+        patiently(query.execute(&self.pool)).await?;
+        Ok(fault::point(Point::NodeEnded)?)
     }
 
     pub(super) async fn write_in_hand(&self, keys: &[InboxKey]) -> Result<(), StoreAway> {
         let query = sqlx::query(sql!("note_in_hand")).bind(&self.node.name).bind(uuids(keys));
-        patiently(query.execute(&self.pool)).await.map(drop)
+        patiently(query.execute(&self.pool)).await?;
+        Ok(fault::point(Point::InHandNoted)?)
     }
 
     pub(super) async fn remove_suspects(&self, keys: &[InboxKey]) -> Result<(), StoreAway> {

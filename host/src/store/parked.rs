@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::error::is_away;
 use super::read::patiently;
 use super::{Postgres, sql};
+use crate::fault::{self, Point};
 use crate::lane::ports::{DueParked, ParkedMessage, StoreAway};
 use crate::model::{Header, InboxKey, MENDED_BY_A_BUILD, Message};
 
@@ -53,6 +54,7 @@ impl Postgres {
         let query = sqlx::query(sql!("parked_messages"));
         let query = query.bind(handler).bind(keys).bind(ids).bind(limit);
         let rows = patiently(query.fetch_all(&self.pool)).await?;
+        fault::point(Point::TakenUp)?;
         rows.iter().map(message).collect::<Result<_, sqlx::Error>>().map_err(is_away)
     }
 

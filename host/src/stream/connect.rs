@@ -6,6 +6,8 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, ServerError, jetstream};
 use tokio::sync::mpsc;
 
+use crate::fault::Fault;
+
 /// How to reach NATS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NatsOptions {
@@ -44,6 +46,12 @@ impl NatsError {
     /// A request that failed for now.
     pub(super) fn passing(what: &str, why: &dyn std::fmt::Display) -> Self {
         NatsError::new(format!("{what}: {why}"), false)
+    }
+}
+
+impl From<Fault> for NatsError {
+    fn from(fault: Fault) -> Self {
+        NatsError::new(fault.to_string(), false)
     }
 }
 

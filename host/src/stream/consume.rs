@@ -19,6 +19,7 @@ use super::consumption::{ACK_WAIT, Consumption};
 use super::route::{Router, lane_of};
 use super::unreadable::next_unreadable;
 use super::{Acknowledge, Fence, Nats, NatsError};
+use crate::fault::{self, Point};
 use crate::lane::ports::{Admission, Delivery, Source};
 use crate::telemetry::{HandlerMetrics, Health};
 
@@ -234,7 +235,10 @@ impl Reader {
             floor => DeliverPolicy::ByStartSequence { start_sequence: floor + 1 },
         };
         let created = stream.create_consumer(self.consumption.config(policy)).await;
-        created.map_err(|why| NatsError::passing("the consumer cannot be made", &why))
+        let made =
+            created.map_err(|why| NatsError::passing("the consumer cannot be made", &why))?;
+        fault::point(Point::ConsumerMade)?;
+        Ok(made)
     }
 
     /// Makes the consumer anew right behind what was acknowledged without a gap.
@@ -255,6 +259,7 @@ impl Reader {
             .delete_consumer(durable)
             .await
             .map_err(|why| NatsError::passing("the consumer cannot be set back", &why))?;
+        fault::point(Point::ConsumerDeleted)?;
         self.create(stream, after).await
     }
 
@@ -356,6 +361,9 @@ impl Reader {
                 return None;
             }
         };
+        if fault::point(Point::Received).is_err() {
+            return Some(Leave::Reopen);
+        }
         let sequence = info.stream_sequence;
         if self.consumption.ordered && expected.is_some_and(|e| e != info.consumer_sequence) {
             return Some(Leave::Reopen);

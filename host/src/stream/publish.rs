@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{Fence, NatsOptions};
+use crate::fault::{self, Fault, Point};
 
 /// How long an acknowledgement may take before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -237,6 +238,7 @@ impl Session {
         if self.client.connection_state() != async_nats::connection::State::Connected {
             return Err("the connection was lost".to_owned());
         }
+        fault::point(Point::BeforePublish).map_err(broken)?;
         let headers = header_map(&message)?;
         let Publish { token, subject, payload, .. } = message;
         let subject = Subject::from(subject);
@@ -245,15 +247,25 @@ impl Session {
                 let (sent, to) = (Instant::now(), subject.clone());
                 self.in_flight.push_back(InFlight { token, sent, subject: to, answered: false });
                 let reply = format!("{}.{token}", self.inbox);
-                self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+                let client = &self.client;
+                let publish = |subject, reply, headers, payload| {
+                    client.publish_with_reply_and_headers(subject, reply, headers, payload)
+                };
+                if fault::twice(Point::BeforePublish) {
+                    let (subject, reply) = (subject.clone(), reply.clone());
+                    let _ = publish(subject, reply, headers.clone(), payload.clone()).await;
+                }
+                publish(subject, reply, headers, payload).await
             }
             None => self.client.publish_with_headers(subject, headers, payload).await,
         };
-        sent.map_err(|why| format!("cannot publish: {why}"))
+        sent.map_err(|why| format!("cannot publish: {why}"))?;
+        fault::point(Point::AfterPublish).map_err(broken)
     }
 
     fn acknowledged(&mut self, ack: &async_nats::Message) -> Option<Event> {
         let token: u64 = ack.subject.rsplit('.').next()?.parse().ok()?;
+        fault::point(Point::PubAckSeen).ok()?;
         if let Ok(at) = self.in_flight.binary_search_by_key(&token, |message| message.token) {
             self.in_flight[at].answered = true;
         }
@@ -302,6 +314,10 @@ impl Session {
         (self.in_flight.front()?.sent.elapsed() > PATIENCE)
             .then(|| format!("no acknowledgement for {} s", PATIENCE.as_secs()))
     }
+}
+
+fn broken(fault: Fault) -> String {
+    fault.to_string()
 }
 
 /// The subject of `Permissions Violation for Publish to "orders.events"`.

@@ -4,6 +4,7 @@ use async_nats::Client;
 use bytes::Bytes;
 
 use super::Nats;
+use crate::fault::{self, Point};
 use crate::lane::ports::{Delivery, Settle};
 
 const ACK: Bytes = Bytes::from_static(b"+ACK");
@@ -47,9 +48,15 @@ impl Acknowledge {
 impl Settle for Acknowledge {
     async fn settle(&self, deliveries: &[&Delivery]) {
         for delivery in deliveries {
-            if let Some(reply) = delivery.source.done(delivery.sequence) {
+            let Some(reply) = delivery.source.done(delivery.sequence) else { continue };
+            if fault::point(Point::BeforeAck).is_err() {
+                continue;
+            }
+            if fault::twice(Point::BeforeAck) {
                 self.ack(&reply).await;
             }
+            self.ack(&reply).await;
+            fault::pass(Point::AfterAck);
         }
     }
 }

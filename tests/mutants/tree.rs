@@ -1,0 +1,141 @@
+//! A copy of the tree in which rules have switches, how it is built, and how tests are run against
+//! it. The suite itself is built of the tree as it is; it runs the program of the copy.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tribox_tests::programs;
+
+use crate::switches;
+use crate::{Rule, Test};
+
+/// How long a test waits for what does not come, in seconds: without a rule something may well be
+/// stuck.
+const PATIENCE: &str = "60";
+/// The program with switches is built for one run.
+const QUICK: &str = "profile.dev.package.tribox.opt-level=0";
+
+pub struct Tree {
+    /// The program with switches, the host's own tests with switches, and the suite.
+    program: PathBuf,
+    unit: PathBuf,
+    suite: PathBuf,
+}
+
+/// What became of a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Green,
+    /// With what was said.
+    Red(String),
+}
+
+impl Tree {
+    /// Copies what git knows of, puts the switches in, and builds. Files that are as they were are
+    /// left alone, so that a second run builds little.
+    pub fn build(rules: &[Rule]) -> Result<Tree> {
+        let repository = programs::repository();
+        let place = repository.join("target/mutants");
+        let (top, target) = (place.join("tree"), place.join("target"));
+        let source = |file: &str| {
+            let path = repository.join("host").join(file);
+            std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+        };
+        let mut changed = switches::put_in(rules, source)?;
+        for name in names(repository)? {
+            let inside = name.strip_prefix("host/").unwrap_or_default();
+            let bytes = match changed.remove(inside) {
+                Some(text) => text.into_bytes(),
+                None => match std::fs::read(repository.join(&name)) {
+                    Ok(bytes) => bytes,
+                    // It was removed, and git does not know it yet.
+                    Err(_) => continue,
+                },
+            };
+            put(&top.join(&name), &bytes)?;
+        }
+        for (file, text) in changed {
+            put(&top.join("host").join(file), text.as_bytes())?;
+        }
+        println!("building the program with switches for {} rules", rules.len());
+        let suite = built(repository, None, "test -p tribox-tests --test suite --no-run", "suite")?;
+        let unit = built(&top, Some(&target), "test -p tribox --lib --no-run", "tribox")?;
+        built(&top, Some(&target), "build -p tribox --bin tribox", "tribox")?;
+        Ok(Tree { program: target.join("debug/tribox"), unit, suite })
+    }
+
+    fn command(&self, test: &Test) -> Command {
+        let mut command = Command::new(if test.unit { &self.unit } else { &self.suite });
+        command.current_dir(programs::repository().join("tests"));
+        command
+    }
+
+    /// Whether a test is there.
+    pub fn has(&self, test: &Test) -> Result<bool> {
+        let listed = self.command(test).args([&*test.filter, "--list"]).output()?;
+        Ok(text(&listed.stdout).contains(": test"))
+    }
+
+    /// Runs tests, all of the same kind and with the same points, with a rule out.
+    pub fn run(&self, tests: &[Test], out: Option<usize>) -> Result<Outcome> {
+        let first = tests.first().context("no test")?;
+        let mut command = self.command(first);
+        command.args(tests.iter().map(|test| &test.filter)).arg("--test-threads=3");
+        command.env("TRIBOX_BIN", &self.program).env("TRIBOX_PATIENCE", PATIENCE);
+        if let Some(out) = out {
+            command.env("TRIBOX_MUTANT", out.to_string());
+        }
+        if !first.points.is_empty() {
+            command.env("TRIBOX_POINTS", &first.points);
+        }
+        let output = command.output().context("the tests cannot be run")?;
+        Ok(if output.status.success() {
+            Outcome::Green
+        } else {
+            Outcome::Red(text(&output.stdout))
+        })
+    }
+}
+
+/// The files that git knows of, or would.
+fn names(repository: &Path) -> Result<Vec<String>> {
+    let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let listed = Command::new("git").args(list).current_dir(repository).output()?;
+    ensure!(listed.status.success(), "git ls-files: {}", text(&listed.stderr));
+    let names = text(&listed.stdout);
+    Ok(names.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    if std::fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path.parent().context("a directory")?)?;
+    std::fs::write(path, bytes).with_context(|| path.display().to_string())
+}
+
+/// Runs cargo; returns where the program is that it made of a target.
+fn built(top: &Path, target: Option<&Path>, arguments: &str, name: &str) -> Result<PathBuf> {
+    let mut command = Command::new("cargo");
+    command.args(arguments.split(' ')).arg("--message-format=json").current_dir(top);
+    if let Some(target) = target {
+        command.args(["--config", QUICK]).env("CARGO_TARGET_DIR", target);
+    }
+    let Output { status, stdout, stderr } = command.output().context("cargo cannot be run")?;
+    let said = text(&stdout);
+    let messages: Vec<Value> = said.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    if !status.success() {
+        let rendered = messages.iter().filter_map(|m| m["message"]["rendered"].as_str());
+        let rendered: Vec<&str> = rendered.collect();
+        anyhow::bail!("cargo {arguments}: {}\n{}", text(&stderr), rendered.join("\n"));
+    }
+    let mut made = messages.iter().filter(|message| message["target"]["name"] == name);
+    let program = made.find_map(|message| message["executable"].as_str());
+    Ok(program.with_context(|| format!("cargo {arguments} made no program {name}"))?.into())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

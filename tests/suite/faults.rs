@@ -1,0 +1,200 @@
+//! Each fault point of the program and each thing that can go wrong there, by itself: the real host
+//! runs against real servers under a small load, one thing goes wrong in it, and whoever was killed
+//! is started again. At the end there is a ledger that must be clean, and what recovery did must be
+//! what stands in faults/recovery.txt. A point that is not reached fails: so does a new one without
+//! a way to get there.
+//!
+//! `TRIBOX_POINTS=after-commit` tries the cases with that in their name alone;
+//! `TRIBOX_RECOVERY=write` writes down what recovery did. What differs from the last time is noted
+//! as what may be (`~`) or not.
+
+mod load;
+mod recovery;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use anyhow::{Result, ensure};
+use futures_util::StreamExt;
+use tribox::fault::{Action, Point};
+use tribox_tests::{Host, Stack, wait_until};
+
+use crate::ledger::Ledger;
+
+/// Cases at a time.
+const AT_ONCE: usize = 4;
+/// The fault by which a host dies that leaves much behind: a part of it published, the rest not.
+const LEAVES_MUCH: &str = "before-publish:kill:9";
+
+/// What a case begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Nothing was there before.
+    Fresh,
+    /// A host of the same name was killed in the middle of its work.
+    AfterAKill,
+    /// A host of another name was.
+    Beside,
+}
+
+/// Where a case begins, and at which pass of its point something goes wrong.
+fn way(point: Point) -> (Start, u32) {
+    match point {
+        Point::LogRead | Point::LookingBack | Point::InHandNoted | Point::ConsumerDeleted => {
+            (Start::AfterAKill, 1)
+        }
+        Point::TookOver | Point::LeftFinished => (Start::Beside, 1),
+        Point::LeaseProlonged => (Start::Fresh, 2),
+        Point::Received
+        | Point::Loaded
+        | Point::Handled
+        | Point::BeforeCommit
+        | Point::AfterCommit
+        | Point::BeforeAck
+        | Point::AfterAck
+        | Point::HandedToRelay
+        | Point::BeforePublish
+        | Point::AfterPublish
+        | Point::PubAckSeen => (Start::Fresh, 3),
+        _ => (Start::Fresh, 1),
+    }
+}
+
+/// One thing that goes wrong at one point.
+#[derive(Clone, Copy)]
+struct Case {
+    point: Point,
+    action: Action,
+}
+
+impl Case {
+    fn name(self) -> String {
+        format!("{} {}", self.point.name(), self.action.name())
+    }
+
+    fn fault(self) -> String {
+        format!("{}:{}:{}", self.point.name(), self.action.name(), way(self.point).1)
+    }
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_at_a_point_the_ledger_is_clean() -> Result<()> {
+    let only = std::env::var("TRIBOX_POINTS").unwrap_or_default();
+    let of = |point: Point| point.actions().iter().map(move |&action| Case { point, action });
+    let cases = Point::ALL.iter().copied().flat_map(of);
+    let cases: Vec<Case> = cases.filter(|case| case.name().contains(&only)).collect();
+    let run = async |case: Case| (case.name(), run(case).await);
+    let mut done: Vec<_> =
+        futures_util::stream::iter(cases).map(run).buffer_unordered(AT_ONCE).collect().await;
+    done.sort_by(|one: &(String, _), other| one.0.cmp(&other.0));
+    let count = done.len();
+    let mut wrong: Vec<String> = Vec::new();
+    let mut found = recovery::Book::new();
+    for (name, outcome) in done {
+        match outcome {
+            Ok(facts) => drop(found.insert(name, facts)),
+            Err(why) => wrong.push(format!("{name}: {why:#}")),
+        }
+    }
+    let all = only.is_empty() && wrong.is_empty();
+    wrong.extend(recovery::compare(&found, all)?);
+    println!("{count} cases at {} points", Point::ALL.len());
+    ensure!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// Runs a case; returns what recovery did.
+async fn run(case: Case) -> Result<recovery::Facts> {
+    let mut stack = Stack::new("fault").await?;
+    let mut run = Run { facts: recovery::Facts::new(), logs: Vec::new() };
+    let outcome = run.through(case, &mut stack).await;
+    if outcome.is_err() {
+        run.logs.iter().for_each(|log| println!("--- {}\n{log}", case.name()));
+    }
+    outcome.map(|()| run.facts)
+}
+
+struct Run {
+    facts: recovery::Facts,
+    /// Of the hosts that have ended.
+    logs: Vec<String>,
+}
+
+impl Run {
+    async fn through(&mut self, case: Case, stack: &mut Stack) -> Result<()> {
+        let (start, _) = way(case.point);
+        let nowhere = case.point == Point::SetAside;
+        stack.config.set("handlers.chaos.lanes", 1).set("handlers.chaos.turn", 4);
+        stack.config.set("handlers.chaos.retry.backoff", "100ms");
+        stack.config.set("handlers.chaos.retry.cap", "100ms");
+        stack.config.set("node.name", "a").set("node.lease", "1s");
+        load::prepare(stack).await?;
+        load::publish(stack, nowhere).await?;
+        if start != Start::Fresh {
+            let mut before = stack.spawn_with(Some(LEAVES_MUCH))?.quiet();
+            let status = before.exit().await?;
+            ensure!(killed(status), "the host before ended with {status}:\n{}", before.log());
+        }
+        if start == Start::Beside {
+            stack.config.set("node.name", "b");
+        }
+        let mut host = stack.spawn_with(Some(&case.fault()))?.quiet();
+        self.work(case, stack, &mut host, nowhere).await?;
+        host.terminate()?;
+        let status = host.exit().await?;
+        self.logs.push(host.log());
+        if !status.success() {
+            self.ended(case, status);
+            host = stack.spawn()?.quiet();
+            self.work(case, stack, &mut host, nowhere).await?;
+            host.stop().await?;
+        }
+        let told = format!("fault point {}: {}", case.point.name(), case.action.name());
+        let struck = self.logs.iter().any(|log| log.contains(&told));
+        ensure!(struck, "nothing went wrong: the point was not reached");
+        let ledger = load::ledger(stack, nowhere).await?;
+        ensure!(ledger == Ledger::default(), "{ledger}");
+        self.facts.extend(recovery::of_logs(&self.logs));
+        Ok(())
+    }
+
+    /// Waits until all is done, and has whoever ends started again.
+    async fn work(
+        &mut self,
+        case: Case,
+        stack: &mut Stack,
+        host: &mut Host,
+        nowhere: bool,
+    ) -> Result<()> {
+        let done = wait_until("all is done", async || {
+            let text = |e: anyhow::Error| format!("{e:#}");
+            if let Some(status) = host.ended().map_err(text)? {
+                self.ended(case, status);
+                self.logs.push(host.log());
+                *host = stack.spawn().map_err(text)?.quiet();
+            }
+            load::left(stack, nowhere).await
+        });
+        let done = done.await;
+        let done = if done.is_ok() { host.ready().await } else { done };
+        if let Err(why) = done {
+            self.logs.push(host.log());
+            return Err(why);
+        }
+        self.facts.extend(recovery::of_counters(host, &case.name()).await?);
+        Ok(())
+    }
+
+    /// The host in which something went wrong has ended.
+    fn ended(&mut self, case: Case, status: ExitStatus) {
+        let how = match (killed(status), case.action) {
+            (true, Action::Kill) => "it was killed".to_owned(),
+            _ => format!("it ended with {status}"),
+        };
+        self.facts.insert(how);
+    }
+}
+
+fn killed(status: ExitStatus) -> bool {
+    status.signal() == Some(9)
+}
