@@ -1,7 +1,8 @@
 # Each target has one line of help: `make` shows them.
 
 # The guests that tests and the demo load, built as components.
-GUESTS := accounts orders items bookings baskets purchases stock chaos chaos-mended frozen actor keys bare load
+GUESTS := accounts orders items bookings baskets purchases stock chaos chaos-mended frozen actor keys bare load \
+	hop-a hop-b hop-c
 GUEST_PACKAGES := $(addprefix -p ,$(GUESTS))
 COMPONENT_TARGET := wasm32-wasip2
 

@@ -45,6 +45,7 @@ mod languages;
 mod layers;
 mod leftovers;
 mod load;
+mod loops;
 mod middleware;
 mod new_project;
 mod nodes;
