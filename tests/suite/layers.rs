@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Defaults come from the rooms that they are for.
     ("config", &["lane", "model"]),
     ("admin", &["telemetry"]),
+    ("desk", &["model", "stream"]),
     (
         "node",
         &[
@@ -40,6 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "config",
+            "desk",
             "model",
             "node",
             "plugins",
@@ -63,7 +65,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("wasmtime", &["sandbox"]),
     ("wasmtime_wasi", &["sandbox"]),
     ("cap_std", &["plugins", "sandbox"]),
-    ("axum", &["admin"]),
+    ("axum", &["admin", "desk"]),
     ("clap", &["cli"]),
 ];
 
