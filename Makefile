@@ -22,7 +22,7 @@ setup: ## Install what is missing: the wasm target, Postgres, nats-server, a Pyt
 guests: setup ## Build the example handlers as components
 	cargo build --quiet --release --target $(COMPONENT_TARGET) $(GUEST_PACKAGES)
 
-languages: setup ## Build the example handlers in Python and JavaScript, where their toolchains can be had
+languages: setup ## Build the example handlers in Python, JavaScript and TypeScript, where their toolchains can be had
 	@sh scripts/languages.sh
 
 host: setup ## Build tribox itself
@@ -58,7 +58,7 @@ test-cargo-component: guests host ## Install cargo component (takes 12 minutes) 
 	sh scripts/cargo-component.sh
 	TRIBOX_REQUIRE_CARGO_COMPONENT=1 cargo test -p tribox-tests cargo_component
 
-test-languages: guests host ## Test the handlers in Python and JavaScript, and require their toolchains
+test-languages: guests host ## Test the handlers in Python, JavaScript and TypeScript, and require their toolchains
 	sh scripts/languages.sh --require
 	TRIBOX_REQUIRE_LANGUAGES=1 cargo test -p tribox-tests languages
 
