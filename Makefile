@@ -1,7 +1,8 @@
 # Each target has one line of help: `make` shows them.
 
 # The guests that tests and the demo load, built as components.
-GUESTS := accounts orders items bookings baskets purchases stock chaos chaos-mended frozen actor keys bare load
+GUESTS := accounts orders items bookings baskets purchases stock chaos chaos-mended frozen actor keys bare load \
+	hop-a hop-b hop-c
 GUEST_PACKAGES := $(addprefix -p ,$(GUESTS))
 COMPONENT_TARGET := wasm32-wasip2
 
@@ -22,7 +23,7 @@ setup: ## Install what is missing: the wasm target, Postgres, nats-server, a Pyt
 guests: setup ## Build the example handlers as components
 	cargo build --quiet --release --target $(COMPONENT_TARGET) $(GUEST_PACKAGES)
 
-languages: setup ## Build the example handlers in Python and JavaScript, where their toolchains can be had
+languages: setup ## Build the example handlers in Python, JavaScript and TypeScript, where their toolchains can be had
 	@sh scripts/languages.sh
 
 # Together with the tests, so that both use the same build of every library.
@@ -73,7 +74,7 @@ test-cargo-component: guests host ## Install cargo component (takes 12 minutes) 
 	sh scripts/cargo-component.sh
 	TRIBOX_REQUIRE_CARGO_COMPONENT=1 cargo test -p tribox-tests cargo_component
 
-test-languages: guests host ## Test the handlers in Python and JavaScript, and require their toolchains
+test-languages: guests host ## Test the handlers in Python, JavaScript and TypeScript, and require their toolchains
 	sh scripts/languages.sh --require
 	TRIBOX_REQUIRE_LANGUAGES=1 cargo test -p tribox-tests languages
 

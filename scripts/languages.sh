@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the guests in Python and JavaScript into target/guests, and installs what builds them into
+# Builds the guests in Python, JavaScript and TypeScript into target/guests, and installs what builds them into
 # .tools: from PyPI and npm, pinned. Says nothing when all is there. Where a toolchain cannot be had
 # that is said and skipped; with --require it is an error.
 set -eu
@@ -18,7 +18,9 @@ skip() {
 
 # The pinned version that a guest of this repository asks for.
 COMPONENTIZE_PY=$(sed 's/.*==//' guests/python-items/requirements.txt)
-COMPONENTIZE_QJS=$(sed -n 's/.*"componentize-qjs": "\(.*\)".*/\1/p' guests/javascript-items/package.json)
+npm_version() { sed -n "s/.*\"$1\": \"\(.*\)\".*/\1/p" guests/typescript-items/package.json; }
+COMPONENTIZE_QJS=$(npm_version componentize-qjs)
+TYPESCRIPT=$(npm_version typescript)
 
 python_toolchain() {
     stamp=.tools/python/componentize-py-$COMPONENTIZE_PY
@@ -30,13 +32,13 @@ python_toolchain() {
 }
 
 javascript_toolchain() {
-    stamp=.tools/javascript/componentize-qjs-$COMPONENTIZE_QJS
+    stamp=.tools/javascript/componentize-qjs-$COMPONENTIZE_QJS-typescript-$TYPESCRIPT
     [ -e "$stamp" ] && have node && return 0
     have npm || return 1
-    printf 'languages: installing componentize-qjs %s into .tools/javascript\n' \
-        "$COMPONENTIZE_QJS" >&2
+    printf 'languages: installing componentize-qjs %s and typescript %s into .tools/javascript\n' \
+        "$COMPONENTIZE_QJS" "$TYPESCRIPT" >&2
     npm install --silent --no-audit --no-fund --no-save --prefix .tools/javascript \
-        "componentize-qjs@$COMPONENTIZE_QJS" >/dev/null || return 1
+        "componentize-qjs@$COMPONENTIZE_QJS" "typescript@$TYPESCRIPT" >/dev/null || return 1
     touch "$stamp"
 }
 
@@ -46,7 +48,7 @@ build() {
     guest=$1-$2
     built=target/guests/$guest.wasm
     if [ -e "$built" ] &&
-        [ -z "$(find -L "guests/$guest" "guests/$1-sdk" wit -type f -newer "$built")" ]; then
+        [ -z "$(find -L "guests/$guest" wit -type f -newer "$built")" ]; then
         return 0
     fi
     place=target/guests/$guest
@@ -72,7 +74,8 @@ if javascript_toolchain; then
     export PATH
     for name in items accounts; do
         build javascript "$name" npm run --silent build
+        build typescript "$name" npm run --silent build
     done
 else
-    skip "node with npm is not here, or npm cannot install: no guests in JavaScript"
+    skip "node with npm is not here, or npm cannot install: no guests in JavaScript and TypeScript"
 fi

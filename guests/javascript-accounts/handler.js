@@ -1,9 +1,19 @@
+// @ts-check
 // Debits and credits, with a warning, a deadline and its cancellation: what the Rust example does.
 
 import { define, documents, Effects, keyFrom, Reject, settings } from "./tribox.js";
 
 const GRACE = 10 * 24 * 60 * 60 * 1000;
 
+/** @typedef {import("./tribox.js").Message} Message */
+
+/**
+ * What stands under an account's id. Amounts are cents.
+ * @typedef {{ balance: number, changes: number, reference?: string, overdrawn_since?: number,
+ *     blocked?: boolean }} Account
+ */
+
+/** @param {string} subject */
 const keyed = (subject) => ({ subject, key: keyFrom.subject(1), readAhead: ["accounts"] });
 
 const description = {
@@ -19,6 +29,7 @@ const description = {
 };
 
 export const handler = define(description, (message) => {
+    /** @type {Account} */
     const account = documents.get("accounts", message.key) ?? { balance: 0, changes: 0 };
     switch (message.lastToken) {
         case "debit":
@@ -30,13 +41,21 @@ export const handler = define(description, (message) => {
     }
 });
 
-/** `accounts.<id>.debit` and `accounts.<id>.credit`: cents, and what the bank statement shows. */
+/**
+ * `accounts.<id>.debit` and `accounts.<id>.credit`: cents, and what the bank statement shows.
+ * @param {Message} message
+ */
 function command(message) {
     const command = message.json({ amount: "integer", reference: "string?" });
     if (command.amount <= 0) throw new Reject(`amount ${command.amount} must be above zero`);
     return command;
 }
 
+/**
+ * @param {Message} message
+ * @param {Account} account
+ * @param {1 | -1} sign
+ */
 function change(message, account, sign) {
     const id = message.key;
     const { amount: cents, reference } = command(message);
@@ -77,7 +96,11 @@ function change(message, account, sign) {
     return effects.put("accounts", id, account);
 }
 
-/** A credit takes the deadline back only as long as it is not yet due, so look again. */
+/**
+ * A credit takes the deadline back only as long as it is not yet due, so look again.
+ * @param {Message} message
+ * @param {Account} account
+ */
 function enforce(message, account) {
     const id = message.key;
     const { since } = message.json({ since: "integer" });
@@ -91,4 +114,5 @@ function enforce(message, account) {
     return effects;
 }
 
+/** @param {string} id */
 const deadline = (id) => `overdrawn-${id}`;

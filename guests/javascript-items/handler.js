@@ -1,3 +1,4 @@
+// @ts-check
 // Creates items and tells everybody. It is small: change it into a handler of your own.
 
 import { define, documents, Effects, Reject } from "./tribox.js";

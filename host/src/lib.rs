@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod desk;
 pub mod fault;
 pub mod lane;
 pub mod model;

@@ -25,7 +25,7 @@ mod wait;
 pub use broker::{Broker, Stored};
 pub use config::Config;
 pub use host::Host;
-pub use http::{Response, get};
+pub use http::{Response, get, post};
 pub use look::Parked;
 pub use proxy::FaultProxy;
 pub use stack::{Stack, StackOptions};

@@ -1,5 +1,5 @@
 //! Guests build by `cargo component` as well as by plain cargo, and both components of a guest do
-//! the same.
+//! the same; and so does a new project, as `tribox new` makes it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,31 +10,43 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tribox::model::{Document, Documents, Limits, Message, Unreadable, Verdict};
 use tribox::sandbox::{Guest, Sandbox, SandboxConfig};
-use tribox_tests::programs;
+use tribox_tests::{programs, tool};
 
 const REQUIRE: &str = "TRIBOX_REQUIRE_CARGO_COMPONENT";
 
 /// Guests without chance in them: what they do is the same for the same message and documents.
 const GUESTS: [&str; 2] = ["accounts", "items"];
 
+/// The program, or a word about its absence.
+///
+/// # Errors
+/// It is not there, and has to be.
+fn cargo_component() -> Result<Option<PathBuf>> {
+    let found = find();
+    if found.is_none() {
+        if std::env::var_os(REQUIRE).is_some_and(|value| value == "1") {
+            bail!("cargo component is not installed; `make test-cargo-component` installs it");
+        }
+        println!("skipped: cargo component is not installed; see `make test-cargo-component`");
+    }
+    Ok(found)
+}
+
 /// The program, where there is one: of this repository, or installed for everybody.
-fn cargo_component() -> Option<PathBuf> {
+fn find() -> Option<PathBuf> {
     let own = programs::repository().join(".tools/bin/cargo-component");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).map(|place| place.join("cargo-component"));
     std::iter::once(own).chain(installed).find(|program| program.is_file())
 }
 
-/// Builds the guests into a directory of their own; returns where the components are.
-fn build(program: &Path) -> Result<PathBuf> {
+/// Builds in a directory, into one of the suite's own; returns where the components are.
+fn build(program: &Path, place: &Path, more: &[&str]) -> Result<PathBuf> {
     let target = programs::repository().join("target/cargo-component");
     let mut command = Command::new(program);
     // By the name that cargo itself would call it.
-    command.args(["component", "build", "--release", "--target", "wasm32-wasip1"]);
-    for guest in GUESTS {
-        command.args(["-p", guest]);
-    }
-    command.env("CARGO_TARGET_DIR", &target).current_dir(programs::repository());
+    command.args(["component", "build", "--release"]).args(more);
+    command.env("CARGO_TARGET_DIR", &target).current_dir(place);
     let output = command.output().context("failed to run cargo component")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(
@@ -131,14 +143,9 @@ fn verdicts(guest: &Guest, messages: &[Message]) -> Result<Vec<Verdict>> {
 
 #[test]
 fn cargo_component_builds_the_same_handlers() -> Result<()> {
-    let Some(program) = cargo_component() else {
-        if std::env::var_os(REQUIRE).is_some_and(|value| value == "1") {
-            bail!("cargo component is not installed; `make test-cargo-component` installs it");
-        }
-        println!("skipped: cargo component is not installed; see `make test-cargo-component`");
-        return Ok(());
-    };
-    let built = build(&program)?;
+    let Some(program) = cargo_component()? else { return Ok(()) };
+    let chosen: Vec<&str> = GUESTS.iter().flat_map(|guest| ["-p", guest]).collect();
+    let built = build(&program, programs::repository(), &chosen)?;
     let sandbox = Sandbox::new(SandboxConfig::default()).map_err(|e| anyhow::anyhow!("{e}"))?;
     for name in GUESTS {
         let load = |file: &Path| -> Result<Guest> {
@@ -155,5 +162,22 @@ fn cargo_component_builds_the_same_handlers() -> Result<()> {
         assert!(effects > 1 && effects < one.len(), "{name}: {one:?}");
         assert_eq!(one, other, "{name}: the same effects, and the same words of refusal");
     }
+    Ok(())
+}
+
+/// As the page of the project says, with the crates that the suite is built with.
+#[test]
+fn cargo_component_builds_a_new_project() -> Result<()> {
+    let Some(program) = cargo_component()? else { return Ok(()) };
+    let place = tempfile::tempdir()?;
+    tool::tribox(place.path(), None, &["new", "my-shop"])?.ok()?;
+    let project = place.path().join("my-shop");
+    std::fs::copy(programs::repository().join("Cargo.lock"), project.join("Cargo.lock"))?;
+    let built = build(&program, &project, &["--offline"])?.join("my_shop.wasm");
+    let built = built.display().to_string();
+    let checked = tool::tribox(&project, None, &["check", &built, "--json"])?.json()?;
+    assert_eq!(checked["handler"], "my-shop");
+    let said = tool::tribox(&project, None, &["test", "--component", &built])?.ok()?;
+    assert!(said.contains("2 cases: 2 as expected"), "{said}");
     Ok(())
 }

@@ -1,20 +1,23 @@
 //! `tribox dev`: from a directory with a component to a handled message, without a config or a server
 //! of one's own; and back to nothing that runs.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
-use tribox_tests::{Broker, Host, programs, tool, wait_until};
+use tribox_tests::{Broker, Host, get, post, programs, tool, wait_until};
 
 /// A started `tribox dev` and where its servers are.
 struct Dev {
     host: Host,
     database_url: String,
     nats_url: String,
+    /// Where test messages are posted to.
+    desk: SocketAddr,
 }
 
 fn command(place: &Path) -> Result<Command> {
@@ -58,7 +61,9 @@ async fn start_with(place: &Path, more: &[&str]) -> Result<Dev> {
         line.map(str::to_owned).with_context(|| format!("{name} is not told"))
     };
     let (database_url, nats_url) = (told("export DATABASE_URL")?, told("export NATS_URL")?);
-    Ok(Dev { host, database_url, nats_url })
+    let desk = told("export TRIBOX_DEV")?;
+    let desk = desk.strip_prefix("http://").context("no http")?.parse()?;
+    Ok(Dev { host, database_url, nats_url, desk })
 }
 
 /// Drops a component in as `handler.wasm`, whole.
@@ -190,6 +195,50 @@ async fn messages_are_shown_and_the_config_is_taken_up_when_it_is_saved() -> Res
     let dev = start_with(place, &["--fresh"]).await?;
     until(&dev, "SELECT count(*) FROM tribox.documents", 0).await?;
     assert_eq!(Broker::connect(&dev.nats_url).await?.count("ACCOUNTS").await?, 0);
+    dev.host.stop().await
+}
+
+/// Posts a test message; the status and the answer.
+async fn posted(dev: &Dev, path: &str, lines: &[&str], body: &str) -> Result<(u16, Value)> {
+    let answer = post(dev.desk, path, lines, body).await?;
+    let json = serde_json::from_str(&answer.body).with_context(|| format!("{answer:?}"))?;
+    Ok((answer.status, json))
+}
+
+#[tokio::test]
+async fn messages_can_be_posted_by_http() -> Result<()> {
+    let place = place()?;
+    let place = place.path();
+    drop_in(place, &std::fs::read(programs::guest("keys")?)?)?;
+    let dev = start(place).await?;
+    let usage = get(dev.desk, "/").await?;
+    assert!(usage.status == 200 && usage.body.contains("POST /publish/SUBJECT"), "{usage:?}");
+
+    // Header lines keep their capitals: the handler finds its key under `Order`.
+    let path = "/publish/keys.header?id=m%2F1&header=Order:+7&header=Trace-Id:t";
+    let stored = json!({"stream": "KEYS", "sequence": 1, "duplicate": false});
+    assert_eq!(posted(&dev, path, &[], "\u{0} any bytes").await?, (200, stored));
+    let broker = Broker::connect(&dev.nats_url).await?;
+    let told = broker.read_when("KEYS", 2).await?;
+    assert_eq!((told[0].id.as_deref(), &told[0].payload[..]), (Some("m/1"), &b"\0 any bytes"[..]));
+    assert_eq!(told[0].headers.get("Trace-Id").map(|value| value.as_str()), Some("t"));
+    assert_eq!(told[1].json(), json!({"id": "m/1", "key": "7"}));
+    let (status, again) = posted(&dev, path, &[], "").await?;
+    assert_eq!((status, &again["duplicate"]), (200, &json!(true)));
+
+    let at =
+        |name: &'static str| move |answer: (u16, Value)| (answer.0, answer.1[name].to_string());
+    for (path, lines, expected, words) in [
+        ("/publish/nobody.takes.this", &[][..], 404, "no stream takes this subject"),
+        ("/publish/keys.*", &[], 400, "subject: "),
+        ("/publish/keys.header?key=7", &[], 400, "what is key? There are id and header"),
+        ("/publish/keys.header?header=Order", &[], 400, "has no colon"),
+        ("/publish/keys.header", &["Origin: http://127.0.0.1:9465"], 403, "web pages may not"),
+    ] {
+        let (status, why) = posted(&dev, path, lines, "{}").await.map(at("error"))?;
+        assert!(status == expected && why.contains(words), "{path}: {status} {why}");
+    }
+    assert_eq!(broker.count("KEYS").await?, 2, "what was refused is in no stream");
     dev.host.stop().await
 }
 

@@ -1,4 +1,4 @@
-//! Handlers in Python and JavaScript: held to the recorded cases of the same handlers in Rust, and run
+//! Handlers in Python, JavaScript and TypeScript: held to the recorded cases of the same handlers in Rust, and run
 //! by the host like any other. `make test-languages` requires them; elsewhere they are skipped, aloud,
 //! where their toolchains could not be had (scripts/languages.sh).
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tribox_tests::{Stack, programs, tool};
 
-const LANGUAGES: [&str; 2] = ["python", "javascript"];
+const LANGUAGES: [&str; 3] = ["python", "javascript", "typescript"];
 const REQUIRE: &str = "TRIBOX_REQUIRE_LANGUAGES";
 
 /// A guest's component, where there is one.

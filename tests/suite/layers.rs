@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Defaults come from the rooms that they are for.
     ("config", &["lane", "model"]),
     ("admin", &["telemetry"]),
+    ("desk", &["model", "stream"]),
     (
         "node",
         &[
@@ -42,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "config",
+            "desk",
             "model",
             "node",
             "plugins",
@@ -65,7 +67,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("wasmtime", &["sandbox"]),
     ("wasmtime_wasi", &["sandbox"]),
     ("cap_std", &["plugins", "sandbox"]),
-    ("axum", &["admin"]),
+    ("axum", &["admin", "desk"]),
     ("clap", &["cli"]),
 ];
 

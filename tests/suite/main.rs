@@ -47,6 +47,7 @@ mod layers;
 mod ledger;
 mod leftovers;
 mod load;
+mod loops;
 mod middleware;
 mod new_project;
 mod nodes;

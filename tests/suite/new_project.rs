@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use tribox_tests::tool::{self, Ran};
@@ -144,7 +144,7 @@ fn every_template_passes_its_tests_under_another_name() -> Result<()> {
 /// Built by the one command that the project's page names, with the toolchains that scripts/languages.sh
 /// installed; where there are none, `languages` says that it is skipped.
 #[test]
-fn projects_in_python_and_javascript_build_and_pass_their_cases() -> Result<()> {
+fn projects_in_other_languages_build_and_pass_their_cases() -> Result<()> {
     let desk = Desk::new()?;
     let tools = programs::repository().join(".tools");
     let componentize = tools.join("python/bin/componentize-py");
@@ -153,6 +153,7 @@ fn projects_in_python_and_javascript_build_and_pass_their_cases() -> Result<()> 
     for (language, there, build) in [
         ("python", componentize.is_file(), vec!["make", &make]),
         ("javascript", javascript.is_dir(), vec!["npm", "run", "build"]),
+        ("typescript", javascript.join("tsc").exists(), vec!["npm", "run", "build"]),
     ] {
         if !there {
             println!("skipped: nothing here builds a component in {language}");
@@ -162,15 +163,7 @@ fn projects_in_python_and_javascript_build_and_pass_their_cases() -> Result<()> 
         let arguments = ["new", &name, "--lang", language];
         tool::tribox(desk.place.path(), None, &arguments)?.ok()?;
         let project = desk.place.path().join(&name);
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::iter::once(javascript.clone()).chain(std::env::split_paths(&path));
-        let output = Command::new(build[0])
-            .args(&build[1..])
-            .current_dir(&project)
-            .env("PATH", std::env::join_paths(path)?)
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("failed to run {}", build[0]))?;
+        let output = with_npm(&project, &build)?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{language}: {said}");
         let readme = std::fs::read_to_string(project.join("README.md"))?;
@@ -181,6 +174,58 @@ fn projects_in_python_and_javascript_build_and_pass_their_cases() -> Result<()> 
         let said = tribox(&project, &["test"])?.ok()?;
         assert!(said.contains("2 cases: 2 as expected"), "{said}");
         tribox(&project, &["new", "--update"])?.ok()?;
+    }
+    Ok(())
+}
+
+/// Runs a command in a project, with what npm installed for the suite.
+fn with_npm(project: &Path, command: &[&str]) -> Result<Output> {
+    let own = programs::repository().join(".tools/javascript/node_modules/.bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(own).chain(std::env::split_paths(&path));
+    let mut run = Command::new(command[0]);
+    run.args(&command[1..]).current_dir(project).env("PATH", std::env::join_paths(path)?);
+    run.stdin(Stdio::null()).output().with_context(|| format!("failed to run {}", command[0]))
+}
+
+/// The types that come with a project say where a handler is wrong, before anything is built.
+#[test]
+fn what_has_a_wrong_type_is_told_before_it_is_built() -> Result<()> {
+    let tsc = programs::repository().join(".tools/javascript/node_modules/.bin/tsc");
+    if !tsc.exists() {
+        println!("skipped: no TypeScript here; scripts/languages.sh installs it");
+        return Ok(());
+    }
+    let desk = Desk::new()?;
+    let in_javascript = ["tsc", "--allowJs", "--noEmit", "--target", "es2022", "handler.js"];
+    for (language, file, check) in [
+        ("javascript", "handler.js", &in_javascript[..]),
+        ("typescript", "handler.ts", &["npm", "run", "build"]),
+    ] {
+        for template in ["items", "accounts"] {
+            let name = format!("{template}-in-{language}");
+            let new = ["new", &name, "--lang", language, "--template", template];
+            tool::tribox(desk.place.path(), None, &new)?.ok()?;
+            let project = desk.place.path().join(&name);
+            let right = with_npm(&project, check)?;
+            ensure!(right.status.success(), "{name}: {right:?}");
+            let handler = project.join(file);
+            let text = std::fs::read_to_string(&handler)?;
+            // A field that the shape does not have, and a subject that is no text.
+            let wrong = "define(description, (message) => {\n    \
+                         message.json({ id: \"string?\" }).ids;\n    new Effects().send(7, {});";
+            let wrong = text.replace("define(description, (message) => {", wrong);
+            std::fs::write(&handler, wrong)?;
+            let output = with_npm(&project, check)?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            ensure!(!output.status.success(), "{name}: {said}");
+            for words in [
+                "Property 'ids' does not exist",
+                "'number' is not assignable to parameter of type 'string'",
+            ] {
+                assert!(said.contains(words), "{name}: {said}");
+            }
+        }
     }
     Ok(())
 }

@@ -85,6 +85,10 @@ fn bad_effects() {
         effects.send("out", &0)?.header("A", "b\r\nc");
         Ok(())
     });
+    handler!(HostsOwn, described(), |_, effects| {
+        effects.send("out", &0)?.header("Tribox-Hops", "0");
+        Ok(())
+    });
     handler!(Both, described(), |_, effects| {
         effects.send("out", &0)?.transient().at(1);
         Ok(())
@@ -93,10 +97,11 @@ fn bad_effects() {
         effects.cancel("");
         Ok(())
     });
-    let cases: [(fn(), &str); 5] = [
+    let cases: [(fn(), &str); 6] = [
         (handled::<Wildcard>, "subject 'events.*' has a wildcard"),
         (handled::<EmptyKey>, "has 0 bytes; 1 to 1,024 are allowed"),
         (handled::<NoHeader>, "the value of header A has CR, LF or NUL"),
+        (handled::<HostsOwn>, "header Tribox-Hops is the host's"),
         (handled::<Both>, "a transient message takes no due time"),
         (handled::<NoSchedule>, "must have 1 to 255 bytes"),
     ];

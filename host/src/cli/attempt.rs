@@ -9,7 +9,7 @@ use super::outcome::{Outcome, Spent};
 use super::output::capture;
 use crate::model::{
     Call, Description, Document, Documents, Failure, LIST_BYTES, Message, Unreadable, Verdict,
-    key_of,
+    chain, key_of,
 };
 use crate::sandbox::Guest;
 
@@ -75,6 +75,9 @@ pub(super) fn attempt(
         }
     }
     let (message, no_key) = message(file, &description, &mut notes)?;
+    if let Some(why) = chain::too_long(&message, guest.limits().hops, &description.name) {
+        notes.push(format!("a host would set it aside ({}): {why}", why.reason()));
+    }
     let started = Instant::now();
     let offline = Arc::new(Mutex::new(Offline { documents, missing: Vec::new() }));
     let (call, output) = match no_key {

@@ -1,15 +1,18 @@
 //! `tribox dev`: everything a handler needs on one's own machine, without a config.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::places::{self, Places};
 use super::serve::stop_on_signals;
 use super::{ConfigFile, Outcome, hints, logging, provision, runtime, say, watch};
 use crate::config::{Config, LogFormat};
+use crate::desk;
 use crate::node;
 use crate::plugins::{PluginDirectory, Watch};
 use crate::servers::{NatsOptions, PrivateNats, PrivatePostgres};
@@ -18,6 +21,9 @@ use crate::telemetry::Health;
 
 /// How often the plugin directory is looked at for handlers whose streams are missing.
 const LOOK: Duration = Duration::from_millis(300);
+
+/// Where test messages are posted to, where nothing else is there.
+const DESK: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9465));
 
 /// What `dev` is told on the command line.
 pub(super) struct Dev<'a> {
@@ -48,14 +54,16 @@ pub(super) fn run(dev: &Dev) -> Outcome {
         say("starting a private Postgres and NATS");
         let mut postgres = PrivatePostgres::start(&data.join("postgres"), &[]).await?;
         let mut nats = PrivateNats::start(&data.join("nats"), NatsOptions::default()).await?;
-        let places = Places { database_url: postgres.url(), nats_url: nats.url() };
+        let desk = open_desk()?;
+        let desk_url = format!("http://{}", desk.local_addr()?);
+        let places = Places { database_url: postgres.url(), nats_url: nats.url(), desk_url };
         places.set(&mut config);
         if let Some(note) = postgres.note() {
             say(&note);
         }
         places.write(data)?;
         say(&hints::places(&config, &places, data));
-        let outcome = dev.work(config, &places, stop).await;
+        let outcome = dev.work(config, &places, desk, stop).await;
         places::forget(data);
         // Both are stopped, whatever became of the other.
         let stopped = (nats.stop().await, postgres.stop().await);
@@ -88,12 +96,21 @@ impl Dev<'_> {
 
     /// Makes the streams, says what to do with the handlers, and runs them until `stop`; begins again
     /// with another config whenever its file is saved.
-    async fn work(&self, mut config: Config, places: &Places, stop: CancellationToken) -> Outcome {
+    async fn work(
+        &self,
+        mut config: Config,
+        places: &Places,
+        desk: TcpListener,
+        stop: CancellationToken,
+    ) -> Outcome {
         let health = Health::default();
         let Some(nats) = node::connect_nats(&config.nats, &health, &stop).await? else {
             return Ok(());
         };
         let mut first = true;
+        // Ends when this does.
+        let mut desks = JoinSet::new();
+        desks.spawn(desk::serve(desk, nats.clone()));
         loop {
             let directory = PluginDirectory::open(&config.plugins.directory)?;
             let watch = Watch::since(&directory.scan()?);
@@ -105,6 +122,7 @@ impl Dev<'_> {
                 outcome = &mut node => return outcome.map_err(Into::into),
                 outcome = follow(&config, &nats, &directory, watch) => return outcome,
                 next = self.saved(&config, places) => next,
+                Some(ended) = desks.join_next() => return ended?.map_err(Into::into),
             };
             this.cancel();
             node.await?;
@@ -163,11 +181,18 @@ async fn begin_anew(data: &Path) -> Outcome {
     Ok(())
 }
 
-/// The usual admin address, or one with a free port where another host has that one.
+/// Where test messages are posted to.
+fn open_desk() -> std::io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(free_address(DESK)?)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// The usual address, or one with a free port where another host has that one.
 fn free_address(usual: SocketAddr) -> std::io::Result<SocketAddr> {
-    match TcpListener::bind(usual) {
+    match std::net::TcpListener::bind(usual) {
         Ok(_) => Ok(usual),
-        Err(_) => TcpListener::bind((usual.ip(), 0))?.local_addr(),
+        Err(_) => std::net::TcpListener::bind((usual.ip(), 0))?.local_addr(),
     }
 }
 

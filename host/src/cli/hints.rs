@@ -14,10 +14,12 @@ pub(super) fn places(config: &Config, places: &Places, data: &Path) -> String {
     format!(
         "\nPut these into the terminal that you look around from:\n\n{}\n\
          plugins  {}/ (a .wasm file that is dropped in, replaced or removed is taken up at once)\n\
+         messages {}/publish/SUBJECT (POST; the body is the payload)\n\
          metrics  http://{}/metrics\n\
          data     {}/ (kept for the next start; `--fresh` begins anew)\n",
         set_in(&places.lines()),
         config.plugins.directory.display(),
+        places.desk_url,
         config.admin.listen,
         data.display(),
     )

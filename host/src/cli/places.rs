@@ -13,12 +13,18 @@ const FILE: &str = "env";
 pub(super) struct Places {
     pub database_url: String,
     pub nats_url: String,
+    /// Where test messages are posted to.
+    pub desk_url: String,
 }
 
 impl Places {
     /// As lines for a shell.
     pub(super) fn lines(&self) -> String {
-        format!("export DATABASE_URL={}\nexport NATS_URL={}\n", self.database_url, self.nats_url)
+        let Places { database_url, nats_url, desk_url } = self;
+        format!(
+            "export DATABASE_URL={database_url}\nexport NATS_URL={nats_url}\n\
+             export TRIBOX_DEV={desk_url}\n"
+        )
     }
 
     /// Puts them into a config.
@@ -43,7 +49,11 @@ pub(super) fn read(data: &Path) -> Option<Places> {
         let line = text.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name));
         Some(line?.strip_prefix('=')?.to_owned())
     };
-    Some(Places { database_url: value("DATABASE_URL")?, nats_url: value("NATS_URL")? })
+    Some(Places {
+        database_url: value("DATABASE_URL")?,
+        nats_url: value("NATS_URL")?,
+        desk_url: value("TRIBOX_DEV")?,
+    })
 }
 
 /// Forgets them. What cannot be removed misleads nobody for long: nothing answers there.
@@ -62,6 +72,7 @@ mod tests {
         let places = Places {
             database_url: "postgres://a:b@127.0.0.1:1/c".into(),
             nats_url: "nats://127.0.0.1:2".into(),
+            desk_url: "http://127.0.0.1:3".into(),
         };
         places.write(place.path()).unwrap();
         assert_eq!(read(place.path()), Some(places));

@@ -2,6 +2,7 @@
 //! them at their defaults; a test holds that.
 
 mod handler;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,9 +11,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::model::Limits;
-
 pub use self::handler::{Backlog, Handler, OnTrap, Retry};
+pub use self::limits::LimitsConfig;
 
 /// The whole config.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -131,51 +131,6 @@ pub struct Lanes {
 impl Default for Lanes {
     fn default() -> Self {
         Lanes { count: None, turn: 512, turn_bytes: 8 << 20, cache_bytes: 16 << 20 }
-    }
-}
-
-/// See [`Limits`].
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitsConfig {
-    pub fuel: u64,
-    #[serde(with = "humantime_serde")]
-    pub deadline: Duration,
-    pub memory: usize,
-    pub effects: usize,
-    pub effects_size: usize,
-    pub document_size: usize,
-    pub payload_size: usize,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        let Limits {
-            fuel,
-            deadline,
-            memory,
-            effects,
-            effects_size,
-            document_size,
-            payload_size,
-            ..
-        } = Limits::default();
-        LimitsConfig { fuel, deadline, memory, effects, effects_size, document_size, payload_size }
-    }
-}
-
-impl From<LimitsConfig> for Limits {
-    fn from(config: LimitsConfig) -> Limits {
-        let LimitsConfig {
-            fuel,
-            deadline,
-            memory,
-            effects,
-            effects_size,
-            document_size,
-            payload_size,
-        } = config;
-        Limits { fuel, deadline, memory, effects, effects_size, document_size, payload_size }
     }
 }
 

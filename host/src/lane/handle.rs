@@ -9,7 +9,7 @@ use super::policy::Policy;
 use super::ports::{Handler, ParkedState, Parking};
 use super::snapshot::Snapshot;
 use crate::model::{
-    Documents, Effects, Failure, InboxKey, KeySource, Message, Unreadable, Verdict,
+    Documents, Effects, Failure, InboxKey, KeySource, Message, Unreadable, Verdict, chain,
 };
 
 /// What becomes of a message of a turn.
@@ -103,6 +103,10 @@ impl Pass<'_> {
                 if self.is_past(message) {
                     return Ok(Fate::Expired);
                 }
+                // Asked on arrival alone: what was set aside and is taken up again goes on.
+                if let Some(why) = self.too_long(message) {
+                    return Ok(self.failed(member, &why));
+                }
                 if key.is_some_and(|key| self.must_wait(key)) {
                     return Ok(Fate::Parked(waiting()));
                 }
@@ -136,6 +140,11 @@ impl Pass<'_> {
 
     fn is_past(&self, message: &Message) -> bool {
         message.expires_at().is_some_and(|at| at <= self.rules.now)
+    }
+
+    fn too_long(&self, message: &Message) -> Option<Failure> {
+        let handler = &self.rules.handler.description().name;
+        chain::too_long(message, self.rules.policy.hops, handler)
     }
 
     fn needs_key(&self, subject: &str) -> bool {

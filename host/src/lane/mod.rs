@@ -7,6 +7,8 @@
 mod batch;
 mod cache;
 mod caution;
+#[cfg(test)]
+mod chain_tests;
 mod commit;
 mod drain;
 mod gate;

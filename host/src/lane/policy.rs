@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ports::{ParkedState, Parking};
-use crate::model::{Failure, InboxKey, Trap};
+use crate::model::{Failure, InboxKey, Limits, Trap};
 
 /// How a handler's failures are met.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Policy {
     pub retry_traps: bool,
     /// Whether later messages of a key wait behind one that is dead.
     pub hold: bool,
+    /// Handlers that a message may have come through.
+    pub hops: u32,
 }
 
 /// Attempts of a message that ran into the wall-clock deadline: that can be the machine's fault.
@@ -31,6 +33,7 @@ impl Default for Policy {
             cap: Duration::from_secs(300),
             retry_traps: false,
             hold: false,
+            hops: Limits::default().hops,
         }
     }
 }

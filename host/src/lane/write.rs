@@ -9,7 +9,7 @@ use super::handle::{Fate, Handled};
 use super::ports::{Commit, Entry, Log, ParkedState, Parking, Position, Scheduled};
 use super::source::Source as Stream;
 use crate::model::identity::{announces_death, death_id};
-use crate::model::{Delivery, Due, Header, InboxKey, Outgoing, outgoing_id};
+use crate::model::{Delivery, Due, Header, InboxKey, Outgoing, chain, outgoing_id};
 
 /// A turn's commit, and what goes out without the outbox.
 pub struct Written {
@@ -106,8 +106,12 @@ impl Writer<'_> {
             for name in &effects.cancellations {
                 self.names.insert(name.clone(), None);
             }
+            if effects.messages.is_empty() {
+                return;
+            }
+            let chain = self.chain(member);
             for (index, outgoing) in effects.messages.iter().enumerate() {
-                self.outgoing(member.inbox_key, index, outgoing);
+                self.outgoing(member.inbox_key, index, outgoing, &chain);
             }
         }
     }
@@ -134,7 +138,7 @@ impl Writer<'_> {
             seq: self.next,
             id: death_id(member.inbox_key, self.source.component, parking.attempts),
             subject: subject.to_owned(),
-            headers: "Content-Type: application/json\n".to_owned(),
+            headers: self.chain(member) + "Content-Type: application/json\n",
             payload: payload.to_string().into(),
             expires_after: None,
         };
@@ -142,9 +146,14 @@ impl Writer<'_> {
         self.commit.entries.push(entry);
     }
 
-    fn outgoing(&mut self, key: InboxKey, index: usize, outgoing: &Outgoing) {
+    /// The header lines of all that is sent because of a message.
+    fn chain(&self, member: &Member) -> String {
+        chain::lines(&member.message().headers, self.source.handler)
+    }
+
+    fn outgoing(&mut self, key: InboxKey, index: usize, outgoing: &Outgoing, chain: &str) {
         let id = outgoing_id(key, index);
-        let headers = header_lines(&outgoing.headers);
+        let headers = chain.to_owned() + &header_lines(&outgoing.headers);
         let expires_after = outgoing.expires_after.map(|ms| signed(ms.min(FOREVER)));
         if let Some(due) = outgoing.due {
             let scheduled = Scheduled {

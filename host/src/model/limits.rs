@@ -19,6 +19,8 @@ pub struct Limits {
     pub document_size: usize,
     /// Bytes of one outgoing payload.
     pub payload_size: usize,
+    /// Handlers that the message may have come through.
+    pub hops: u32,
 }
 
 impl Default for Limits {
@@ -31,6 +33,7 @@ impl Default for Limits {
             effects_size: 8 << 20,
             document_size: 1 << 20,
             payload_size: 1 << 20,
+            hops: 1_000,
         }
     }
 }

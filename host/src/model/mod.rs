@@ -1,6 +1,7 @@
 //! The words every room shares: messages, effects, verdicts. Pure data and pure functions; this
 //! room imports no other and never does I/O.
 
+pub mod chain;
 pub mod description;
 pub mod documents;
 pub mod effects;

@@ -29,6 +29,8 @@ pub enum Failure {
     NoKey(String),
     /// Its bytes are no NATS message that could be handed to a handler.
     Unreadable(String),
+    /// It came through too many handlers; see [`super::chain`].
+    Loop(String),
     /// The host ended by force each time it handled the message, at last with nothing else in hand.
     Crash(String),
 }
@@ -63,6 +65,7 @@ impl Failure {
             Failure::Refused(_) => "refused",
             Failure::NoKey(_) => "no-key",
             Failure::Unreadable(_) => "unreadable",
+            Failure::Loop(_) => "loop",
             Failure::Crash(_) => "crash",
         }
     }
@@ -82,6 +85,7 @@ impl fmt::Display for Failure {
             | Failure::Refused(text)
             | Failure::NoKey(text)
             | Failure::Unreadable(text)
+            | Failure::Loop(text)
             | Failure::Crash(text)
             | Failure::Trap { detail: text, .. } => f.write_str(text),
         }

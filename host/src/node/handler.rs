@@ -192,6 +192,7 @@ impl Runner {
                 cap: retry.cap,
                 retry_traps: self.settings.on_trap == config::OnTrap::Retry,
                 hold: self.settings.hold,
+                hops: self.settings.limits.as_ref().unwrap_or(&config.limits).hops,
             },
             backlog: i64::try_from(self.backlog().outbox).unwrap_or(i64::MAX)
                 / i64::try_from(count).unwrap_or(1),

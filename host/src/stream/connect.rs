@@ -33,7 +33,7 @@ pub struct Nats {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct NatsError {
-    message: String,
+    pub(super) message: String,
     /// Waiting does not mend it.
     pub fatal: bool,
 }

@@ -36,7 +36,9 @@ pub async fn put(
     }
     let told = |why: async_nats::jetstream::context::PublishError| match why.kind() {
         PublishErrorKind::StreamNotFound => {
-            failed(&"no stream takes this subject; `tribox check FILE` shows what a handler takes")
+            let why =
+                "no stream takes this subject; `tribox check FILE` shows what a handler takes";
+            NatsError { fatal: true, ..failed(&why) }
         }
         _ => failed(&why),
     };

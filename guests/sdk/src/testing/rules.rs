@@ -154,7 +154,8 @@ fn check_message(description: &Description, message: &Outgoing) -> Result<usize,
     }
     for header in &message.headers {
         names::check_header(header)?;
-        if header.name.to_ascii_lowercase().starts_with("nats-") {
+        let name = header.name.to_ascii_lowercase();
+        if name.starts_with("nats-") || name.starts_with("tribox-") {
             return Err(format!("header {} is the host's; use another name", header.name));
         }
     }

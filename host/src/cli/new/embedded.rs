@@ -167,6 +167,7 @@ pub(super) const JAVASCRIPT: &[Template] = &[
         files: files!["guests/javascript-items":
             "handler.js",
             "package.json",
+            "tribox.d.ts",
             "tribox.js",
         ],
     },
@@ -175,7 +176,31 @@ pub(super) const JAVASCRIPT: &[Template] = &[
         files: files!["guests/javascript-accounts":
             "handler.js",
             "package.json",
+            "tribox.d.ts",
             "tribox.js",
+        ],
+    },
+];
+
+pub(super) const TYPESCRIPT: &[Template] = &[
+    Template {
+        name: "items",
+        files: files!["guests/typescript-items":
+            "handler.ts",
+            "package.json",
+            "tribox.d.ts",
+            "tribox.js",
+            "tsconfig.json",
+        ],
+    },
+    Template {
+        name: "accounts",
+        files: files!["guests/typescript-accounts":
+            "handler.ts",
+            "package.json",
+            "tribox.d.ts",
+            "tribox.js",
+            "tsconfig.json",
         ],
     },
 ];
@@ -215,6 +240,7 @@ mod tests {
             templates.iter().map(place)
         };
         let guests = of("", RUST).chain(of("python-", PYTHON)).chain(of("javascript-", JAVASCRIPT));
+        let guests = guests.chain(of("typescript-", TYPESCRIPT));
         for (place, files) in
             guests.chain([("guests/sdk".to_owned(), SDK), ("wit".to_owned(), WIT)])
         {

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::embedded::{File, JAVASCRIPT, PYTHON, RUST, SDK, Template, WIT};
+use super::embedded::{File, JAVASCRIPT, PYTHON, RUST, SDK, TYPESCRIPT, Template, WIT};
 use super::manifest;
 use super::rename::Names;
 
@@ -12,16 +12,19 @@ pub(super) enum Language {
     Rust,
     Python,
     Javascript,
+    Typescript,
 }
 
 impl Language {
-    pub(super) const ALL: [Language; 3] = [Language::Rust, Language::Python, Language::Javascript];
+    pub(super) const ALL: [Language; 4] =
+        [Language::Rust, Language::Python, Language::Javascript, Language::Typescript];
 
     pub(super) fn templates(self) -> &'static [Template] {
         match self {
             Language::Rust => RUST,
             Language::Python => PYTHON,
             Language::Javascript => JAVASCRIPT,
+            Language::Typescript => TYPESCRIPT,
         }
     }
 
@@ -30,6 +33,7 @@ impl Language {
             Language::Rust => "Rust",
             Language::Python => "Python",
             Language::Javascript => "JavaScript",
+            Language::Typescript => "TypeScript",
         }
     }
 
@@ -37,7 +41,7 @@ impl Language {
     pub(super) fn built(self) -> &'static str {
         match self {
             Language::Rust => "target/wasm32-wasip2/release",
-            Language::Python | Language::Javascript => "build",
+            Language::Python | Language::Javascript | Language::Typescript => "build",
         }
     }
 
@@ -51,7 +55,7 @@ impl Language {
         match self {
             Language::Rust => &["cargo test", "cargo build --release --target wasm32-wasip2"],
             Language::Python => &["make"],
-            Language::Javascript => &["npm install", "npm run build"],
+            Language::Javascript | Language::Typescript => &["npm install", "npm run build"],
         }
     }
 
@@ -60,6 +64,7 @@ impl Language {
             Language::Rust => include_str!("rust.md"),
             Language::Python => include_str!("python.md"),
             Language::Javascript => include_str!("javascript.md"),
+            Language::Typescript => include_str!("typescript.md"),
         }
     }
 
@@ -68,29 +73,30 @@ impl Language {
         match self {
             Language::Rust => "/target\n/.tribox\n",
             Language::Python => "/build\n/.venv\n/.tribox\n__pycache__/\n",
-            Language::Javascript => "/build\n/node_modules\n/.tribox\n",
+            Language::Javascript | Language::Typescript => "/build\n/node_modules\n/.tribox\n",
         }
     }
 
-    /// The helper of a project, by its path there.
-    fn helper(self) -> &'static str {
+    /// The helper of a project, by its paths there; the first one tells the language.
+    fn helper(self) -> &'static [&'static str] {
         match self {
-            Language::Rust => "tribox-guest/Cargo.toml",
-            Language::Python => "tribox.py",
-            Language::Javascript => "tribox.js",
+            Language::Rust => &["tribox-guest/Cargo.toml"],
+            Language::Python => &["tribox.py"],
+            Language::Javascript | Language::Typescript => &["tribox.js", "tribox.d.ts"],
         }
     }
 
-    /// The language of the project in this directory, told by its helper.
+    /// The language of the project in this directory, told by its helper: JavaScript and TypeScript
+    /// have the same.
     pub(super) fn of(place: &std::path::Path) -> Option<Language> {
-        Language::ALL.into_iter().find(|language| place.join(language.helper()).is_file())
+        Language::ALL.into_iter().find(|language| place.join(language.helper()[0]).is_file())
     }
 
     /// Directories that hold nothing but what comes with tribox.
     pub(super) fn ours(self) -> &'static [&'static str] {
         match self {
             Language::Rust => &["tribox-guest/src", "tribox-guest/wit"],
-            Language::Python | Language::Javascript => &["wit"],
+            Language::Python | Language::Javascript | Language::Typescript => &["wit"],
         }
     }
 
@@ -112,15 +118,15 @@ impl Language {
             }
             files.extend(WIT.iter().map(|file| wit("tribox-guest/wit", file)));
         } else {
-            let helper = self.templates()[0].files.iter().find(|file| file.path == self.helper());
+            let helper = self.templates()[0].files.iter().filter(|file| self.is_helper(file.path));
             files.extend(helper.map(|file| (file.path.to_owned(), file.text.to_owned())));
             files.extend(WIT.iter().map(|file| wit("wit", file)));
         }
         Ok(files)
     }
 
-    /// Whether a template's file is the helper, which is not renamed.
+    /// Whether a template's file is one of the helper, which is not renamed.
     pub(super) fn is_helper(self, path: &str) -> bool {
-        self != Language::Rust && path == self.helper()
+        self != Language::Rust && self.helper().contains(&path)
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct New {
     name: Option<String>,
     #[arg(long, value_enum, default_value = "rust")]
     lang: Language,
-    /// What to start from; in Python and JavaScript there are items and accounts.
+    /// What to start from; in other languages than Rust there are items and accounts.
     #[arg(long, default_value = RUST[0].name, value_parser = templates())]
     template: String,
     /// The project's directory, in place of one named like the handler.

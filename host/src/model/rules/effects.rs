@@ -1,8 +1,8 @@
 //! What handling a message may do.
 
 use super::{
-    MAX_DELAY, MAX_KEY, MAX_SCHEDULE_NAME, MAX_SUBJECT, MAX_TIMESTAMP, is_header_name, is_reserved,
-    shorten,
+    MAX_DELAY, MAX_KEY, MAX_SCHEDULE_NAME, MAX_SUBJECT, MAX_TIMESTAMP, is_header_name,
+    is_host_header, is_reserved, shorten,
 };
 use crate::model::{
     Delivery, Description, Due, Effects, Header, Limits, Mutation, Outgoing, json, subject,
@@ -131,9 +131,9 @@ fn check_header(header: &Header) -> Result<(), String> {
         let name = shorten(name);
         return Err(format!("named {name:?}; allowed is printable ASCII without space and colon"));
     }
-    if name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("Nats-")) {
+    if is_host_header(name) {
         let name = shorten(name);
-        return Err(format!("named {name:?}; names starting with Nats- are the host's"));
+        return Err(format!("named {name:?}; names starting with Nats- or Tribox- are the host's"));
     }
     if header.value.contains(['\r', '\n', '\0']) {
         let (name, value) = (shorten(name), shorten(&header.value));

@@ -98,7 +98,7 @@ fn headers() {
     for name in ["", "a b", "a:b", "ä", "a\n"] {
         refused("has header 0 named", |e| e.messages[0].headers[0].name = name.into());
     }
-    for name in ["Nats-Msg-Id", "nats-expected-stream", "NATS-"] {
+    for name in ["Nats-Msg-Id", "nats-expected-stream", "NATS-", "Tribox-Hops", "tribox-"] {
         refused("are the host's", |e| e.messages[0].headers[0].name = name.into());
     }
     for value in ["a\nb", "a\r", "\0"] {

@@ -40,6 +40,14 @@ fn is_reserved(subject: &str) -> bool {
     subject.starts_with('$') && !subject.starts_with("$KV.")
 }
 
+/// Whether headers of this name are the host's, which no handler may set.
+fn is_host_header(name: &str) -> bool {
+    let begins = |start: &str| {
+        name.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
+    };
+    begins("Nats-") || begins("Tribox-")
+}
+
 /// Whether NATS takes this as the name of a header.
 fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':')

@@ -1,0 +1,1 @@
+../javascript-sdk/tribox.d.ts
