@@ -93,6 +93,14 @@ impl Stack {
         &self.database_url
     }
 
+    /// Its own Postgres.
+    ///
+    /// # Errors
+    /// It has none of its own.
+    pub fn postgres(&self) -> Result<&PrivatePostgres> {
+        self.postgres.as_ref().context("no Postgres of its own")
+    }
+
     pub fn nats_url(&self) -> String {
         self.nats.url()
     }

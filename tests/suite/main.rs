@@ -43,6 +43,7 @@ mod invoke;
 mod json;
 mod languages;
 mod layers;
+mod ledger;
 mod leftovers;
 mod load;
 mod middleware;
