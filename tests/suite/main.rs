@@ -54,6 +54,7 @@ mod parked_by_hand;
 mod parked_discard;
 mod parked_show;
 mod parked_tool;
+mod partitions;
 mod pause_tool;
 mod relay;
 mod relay_tool;

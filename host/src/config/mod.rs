@@ -281,6 +281,9 @@ pub enum LogFormat {
 #[error("{0}")]
 pub struct ConfigError(String);
 
+/// Each partition is a consumer, and a reader and a log on the node that has it.
+const MOST_PARTITIONS: u32 = 256;
+
 const ALL_KEYS: &str = "docs/tribox.toml shows every key at its default";
 
 /// The line of a mistake and the key on it. Not the value: it may be a secret.
@@ -383,6 +386,9 @@ impl Config {
             );
         }
         for (name, handler) in &self.handlers {
+            if !(1..=MOST_PARTITIONS).contains(&handler.partitions.unwrap_or(1)) {
+                return Err(format!("handlers.{name}.partitions must be 1 to {MOST_PARTITIONS}"));
+            }
             at_least(&format!("handlers.{name}.lanes"), handler.lanes.map_or(1, size), 1)?;
             at_least(&format!("handlers.{name}.turn"), handler.turn.map_or(1, size), 1)?;
             for (key, value) in backlog_keys(handler.backlog.unwrap_or_default()) {

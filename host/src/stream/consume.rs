@@ -66,7 +66,7 @@ enum Leave {
 impl Reader {
     /// Reads until it is stopped or the stream is gone. Anything else is waited for.
     pub async fn run(self) -> End {
-        let part = format!("stream {} of {}", self.consumption.stream, self.consumption.handler);
+        let part = format!("stream {} of {}", self.consumption.stream, self.consumption.unit);
         let mut expected = None;
         let mut failures = 0_u32;
         let end = loop {
@@ -127,7 +127,7 @@ impl Reader {
         let Some(stream) = self.stream().await? else { return Ok(None) };
         let last = stream.cached_info().state.last_sequence;
         self.look_back(last, "the stream has lost its end: it gives sequences a second time");
-        let durable = self.consumption.durable();
+        let durable = self.consumption.unit.durable();
         let info = match stream.consumer_info(&durable).await {
             Ok(info) => Some(info),
             Err(why) if why.kind() == ConsumerInfoErrorKind::NotFound => None,
@@ -135,7 +135,7 @@ impl Reader {
         };
         let Some(info) = info else {
             tracing::info!(
-                handler = self.consumption.handler,
+                handler = %self.consumption.unit,
                 stream = self.consumption.stream,
                 after = self.source.floor(),
                 "making consumer {durable}"
@@ -171,7 +171,7 @@ impl Reader {
     /// cause of broken connections, and a lane is to set it aside.
     async fn set_unreadable_aside(&self) -> Result<(), NatsError> {
         let Consumption { stream: name, filters, .. } = &self.consumption;
-        let durable = self.consumption.durable();
+        let durable = self.consumption.unit.durable();
         let Some(stream) = self.stream().await? else { return Ok(()) };
         let info = stream.consumer_info(&durable).await;
         let info = info.map_err(|why| NatsError::passing("the consumer cannot be read", &why))?;
@@ -185,7 +185,7 @@ impl Reader {
         match self.source.admit(sequence, &reply, Instant::now()) {
             Admission::New => {
                 self.metrics.received.inc();
-                let delivery = Router::unreadable(&self.source, unreadable);
+                let delivery = self.router.unreadable(&self.source, unreadable);
                 let lane = lane_of(&delivery.message, self.lanes.len());
                 // An error means that the lanes have ended, and so does reading.
                 let _ = self.lanes[lane].send(delivery).await;
@@ -220,7 +220,7 @@ impl Reader {
     fn look_back(&self, last: u64, what: &str) {
         if self.consumption.ordered && self.source.went_back(last) {
             tracing::warn!(
-                handler = self.consumption.handler,
+                handler = %self.consumption.unit,
                 stream = self.consumption.stream,
                 last,
                 "{what}; what comes from here on is told from what was handled by its id"
@@ -246,7 +246,7 @@ impl Reader {
     ) -> Result<PullConsumer, NatsError> {
         self.metrics.resets.inc();
         tracing::info!(
-            handler = self.consumption.handler,
+            handler = %self.consumption.unit,
             stream = self.consumption.stream,
             after,
             "setting consumer {durable} back: deliveries were lost or in other hands"
