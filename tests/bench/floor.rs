@@ -172,6 +172,7 @@ async fn read(
                 filters: filters.clone(),
                 ordered: true,
                 max_in_hand: i64::try_from(turn * senders.len() * 4)?.clamp(64, 16_384),
+                stalled: Duration::from_secs(60),
             },
             source: Arc::new(Source::new(stream.name, stream.created, 0, true)),
             router: Arc::new(Router::new(description, &Unit::whole("floor"))),

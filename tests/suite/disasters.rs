@@ -8,16 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use tribox_tests::{Broker, FaultProxy, Host, Stack, StackOptions, wait_within};
+use tribox_tests::{FaultProxy, Host, Stack, StackOptions, wait_within};
 
 use crate::books;
-use crate::ledger::{Ledger, ledger, left};
+use crate::ledger::{Ledger, ledger, left, load};
 
 /// Disasters of a run.
 const DISASTERS: u32 = 8;
-/// Commands that are published at once, and the pause behind them: the load is to last.
-const CHUNK: u64 = 20;
-const PAUSE: Duration = Duration::from_millis(20);
 const PARTITIONS: i64 = 6;
 const HOSTS: [&str; 3] = ["a", "b", "c"];
 /// How long all may take to recover after the last disaster.
@@ -120,7 +117,7 @@ async fn one_run(seed: u64) -> Result<Outcome> {
         over.set(true);
         anyhow::Ok((done, Instant::now()))
     };
-    let ((done, ended), commands) = tokio::try_join!(befalling, publish(&broker, &over))?;
+    let ((done, ended), commands) = tokio::try_join!(befalling, load(&broker, &over))?;
     let what = "nothing is left to do";
     let stuck = wait_within(PATIENCE, what, async || left(&stack, commands).await).await;
     let recovery = ended.elapsed();
@@ -136,23 +133,6 @@ async fn one_run(seed: u64) -> Result<Outcome> {
         ensure!(status.success(), "{name} ended with {status}: {befell}\n{}", host.log());
     }
     Ok(Outcome { ledger, befell, recovery })
-}
-
-/// Publishes commands one after the other, each until a stream has it, until the disasters are over;
-/// returns how many.
-async fn publish(broker: &Broker, over: &Cell<bool>) -> Result<u64> {
-    let mut next = 0;
-    while !over.get() {
-        for (id, subject, body) in (next..next + CHUNK).map(books::credit) {
-            wait_within(PATIENCE, "a command is stored", async || {
-                broker.publish_as(&id, &subject, body.clone()).await.map_err(|e| format!("{e:#}"))
-            })
-            .await?;
-        }
-        next += CHUNK;
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(next)
 }
 
 /// Something bad happens, and is over when this returns; slow networks alone stay slow.

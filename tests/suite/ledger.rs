@@ -1,15 +1,23 @@
 //! What became of commands under load, asked of the database and the stream and not of the hosts: a ledger
 //! that is all zero, or a guarantee is broken.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::AddAssign;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tribox_tests::Stack;
+use tribox_tests::{Broker, Stack, wait_within};
 
 use crate::books::{self, EVENTS};
+
+/// Commands that are published at once, and the pause behind them: the load is to last.
+const CHUNK: u64 = 20;
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long a stream may take to store a command.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What is wrong at the end: all zero, or a guarantee is broken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +48,23 @@ impl AddAssign for Ledger {
         self.out_of_order += more.out_of_order;
         self.stuck += more.stuck;
     }
+}
+
+/// Publishes commands one after the other, each until a stream has it, until it is over;
+/// returns how many.
+pub async fn load(broker: &Broker, over: &Cell<bool>) -> Result<u64> {
+    let mut next = 0;
+    while !over.get() {
+        for (id, subject, body) in (next..next + CHUNK).map(books::credit) {
+            wait_within(PATIENCE, "a command is stored", async || {
+                broker.publish_as(&id, &subject, body.clone()).await.map_err(|e| format!("{e:#}"))
+            })
+            .await?;
+        }
+        next += CHUNK;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(next)
 }
 
 /// What keeps the run from being over.

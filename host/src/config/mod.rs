@@ -78,11 +78,15 @@ pub struct Nats {
     pub credentials: Option<PathBuf>,
     /// A file of certificate authorities beyond the system's.
     pub ca: Option<PathBuf>,
+    /// A consumer is made anew that has delivered nothing for so long though messages wait.
+    #[serde(with = "humantime_serde")]
+    pub stalled: Duration,
 }
 
 impl Default for Nats {
     fn default() -> Self {
-        Nats { url: "nats://localhost:4222".to_owned(), credentials: None, ca: None }
+        let url = "nats://localhost:4222".to_owned();
+        Nats { url, credentials: None, ca: None, stalled: Duration::from_secs(60) }
     }
 }
 
@@ -378,6 +382,9 @@ impl Config {
         }
         if self.node.lease < Duration::from_millis(500) {
             return Err("node.lease must be at least 500ms: a slow answer is no death".into());
+        }
+        if self.nats.stalled < Duration::from_secs(1) {
+            return Err("nats.stalled must be at least 1s: a pause is no standstill".into());
         }
         let minute = Duration::from_secs(60);
         if self.retention.inbox < minute {

@@ -375,6 +375,7 @@ impl Term {
                 filters,
                 ordered,
                 max_in_hand: max_in_hand.clamp(64, 16_384),
+                stalled: self.shared.config.nats.stalled,
             },
             source,
             router: Arc::new(Router::new(&self.description, &self.unit)),

@@ -19,6 +19,8 @@ pub struct Consumption {
     pub ordered: bool,
     /// Messages in hand at most.
     pub max_in_hand: i64,
+    /// When nothing was delivered for so long though messages wait, the consumer is made anew.
+    pub stalled: Duration,
 }
 
 impl Consumption {

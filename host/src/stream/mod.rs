@@ -20,6 +20,7 @@ mod retrace;
 mod route;
 mod settle;
 mod split;
+mod stalled;
 mod unreadable;
 
 pub use self::connect::{Nats, NatsError, NatsOptions};
