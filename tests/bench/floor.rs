@@ -13,7 +13,7 @@ use tribox::lane::ports::{Handler, Loaded, Log, Source};
 use tribox::lane::{Lane, Memory, Options, Policy};
 use tribox::model::{
     Call, Delivery, Description, Document, Documents, Effects, Failure, KeySource, Message,
-    Mutation, Outgoing, Subscription, Unreadable, Verdict, json,
+    Mutation, Outgoing, Subscription, Unit, Unreadable, Verdict, json,
 };
 use tribox::node::SystemClock;
 use tribox::relay::{self, RelayTask};
@@ -167,14 +167,15 @@ async fn read(
         let reader = Reader {
             nats: nats.clone(),
             consumption: Consumption {
-                handler: "floor".to_owned(),
+                unit: Unit::whole("floor"),
                 stream: stream.name.clone(),
                 filters: filters.clone(),
                 ordered: true,
                 max_in_hand: i64::try_from(turn * senders.len() * 4)?.clamp(64, 16_384),
+                stalled: Duration::from_secs(60),
             },
             source: Arc::new(Source::new(stream.name, stream.created, 0, true)),
-            router: Arc::new(Router::new(description)),
+            router: Arc::new(Router::new(description, &Unit::whole("floor"))),
             lanes: senders.to_vec(),
             acknowledge: Acknowledge::new(nats),
             fence: Fence::open(),

@@ -9,6 +9,7 @@ mod limit;
 mod machine;
 mod measure;
 mod naive;
+mod nodes;
 mod page;
 mod picture;
 mod report;

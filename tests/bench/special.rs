@@ -177,8 +177,8 @@ pub async fn held_xmin() -> Result<Table> {
 pub async fn backlog(rows: i64) -> Result<Table> {
     let mut stack = servers::usual("backlog").await?;
     stack.config.set("node.name", "bench");
-    let writer = "INSERT INTO tribox.writers (node, handler, lane, lanes)
-                  VALUES ('bench', 'earlier', 0, 1) RETURNING id";
+    let writer = "INSERT INTO tribox.writers (node, handler, unit, lane, lanes)
+                  VALUES ('bench', 'earlier', 'earlier', 0, 1) RETURNING id";
     let writer: i32 = sqlx::query_scalar(writer).fetch_one(&stack.pool).await?;
     let fill = "INSERT INTO tribox.outbox (writer, seq, id, subject, headers, payload)
                 SELECT $1, n, 'backlog-' || n, 'accounts.events.backlog.x', '',

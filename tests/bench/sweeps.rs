@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::picture::number;
 use crate::run::{self, Throughput};
-use crate::{Shape, USUAL, Variant, failing, page, report, special};
+use crate::{Shape, USUAL, Variant, failing, nodes, page, report, special};
 
 /// A sweep with what it came to.
 pub struct Table {
@@ -18,7 +18,7 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "lanes",
     "turn",
     "payload",
@@ -33,6 +33,7 @@ const NAMES: [&str; 14] = [
     "memory",
     "failures",
     "languages",
+    "nodes",
 ];
 
 /// How long one of them may take.
@@ -106,6 +107,7 @@ async fn one(name: &str) -> Result<Table> {
         "startup" => special::startup(50).await,
         "xmin" => special::held_xmin().await,
         "backlog" => special::backlog(1_000_000).await,
+        "nodes" => nodes::nodes(&[1, 2, 3]).await,
         "inbox" => special::inbox(&rows_from("INBOX_ROWS", &[0, 5_000_000])?).await,
         "waiting" => special::waiting(1_000_000).await,
         "failures" => failing::failures().await,

@@ -48,11 +48,19 @@ impl Broker {
     /// # Errors
     /// Nobody answers.
     pub async fn connect(url: &str) -> Result<Self> {
+        Broker::connect_to(&[url.to_owned()]).await
+    }
+
+    /// Connects to one of several servers of a cluster, and to another one when that goes away.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn connect_to(urls: &[String]) -> Result<Self> {
         let client = async_nats::ConnectOptions::new()
             .reconnect_delay_callback(|_| Duration::from_millis(50))
-            .connect(url)
+            .connect(urls)
             .await
-            .with_context(|| format!("failed to connect to {url}"))?;
+            .with_context(|| format!("failed to connect to {}", urls.join(",")))?;
         Ok(Broker { jetstream: jetstream::new(client.clone()), client })
     }
 

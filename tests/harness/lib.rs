@@ -5,8 +5,10 @@
 //! test's own. What it starts ends with it; a watchdog ends what is left when a test process is
 //! killed. Nothing here waits for time to pass: see [`wait_until`].
 
+pub mod backup;
 mod broker;
 pub mod chaos;
+mod cluster;
 mod config;
 pub mod database;
 pub mod fakes;
@@ -23,6 +25,7 @@ pub mod tool;
 mod wait;
 
 pub use broker::{Broker, Stored};
+pub use cluster::Cluster;
 pub use config::Config;
 pub use host::Host;
 pub use http::{Response, get, post};

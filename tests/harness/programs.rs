@@ -56,18 +56,27 @@ pub fn oldest_nats_server() -> PathBuf {
     repository().join(".tools/nats-2.10/nats-server")
 }
 
-/// A `psql`: the one on the PATH, or one that stands beside a Postgres server in Debian's places.
+/// A `psql`.
 ///
 /// # Errors
 /// There is none.
 pub fn psql() -> Result<PathBuf> {
+    postgres("psql")
+}
+
+/// A client program of Postgres: the one on the PATH, or one that stands beside a Postgres server in
+/// Debian's places.
+///
+/// # Errors
+/// There is none.
+pub fn postgres(name: &str) -> Result<PathBuf> {
     let on_path = env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = env::split_paths(&on_path).collect();
     if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
         places.extend(versions.flatten().map(|version| version.path().join("bin")));
     }
-    let psql = places.into_iter().map(|place| place.join("psql")).find(|psql| psql.is_file());
-    psql.context("there is no psql; run `make setup`")
+    let found = places.into_iter().map(|place| place.join(name)).find(|program| program.is_file());
+    found.with_context(|| format!("there is no {name}; run `make setup`"))
 }
 
 /// A Python with `nats-py`, for looking at tribox through somebody else's client.

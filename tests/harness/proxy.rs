@@ -30,6 +30,10 @@ struct Weather {
     delay: Duration,
     /// Connections made before it changed are gone.
     generation: u64,
+    /// Of connections made before it changed, servers hear that the client has ended, and no more.
+    asked: u64,
+    /// The same for what clients hear of the server.
+    answered: u64,
 }
 
 impl FaultProxy {
@@ -46,6 +50,8 @@ impl FaultProxy {
             answering: true,
             delay: Duration::ZERO,
             generation: 0,
+            asked: 0,
+            answered: 0,
         };
         let (weather, seen) = watch::channel(fair);
         let mut tasks = JoinSet::new();
@@ -91,6 +97,18 @@ impl FaultProxy {
     /// Holds back what the server says until [`Self::restore`]; what clients say reaches it.
     pub fn mute_server(&self) {
         self.weather.send_modify(|weather| weather.answering = false);
+    }
+
+    /// Half-closes all connections: servers are told that the client has said its last word, and hear
+    /// nothing more of it; what they still say passes.
+    pub fn end_asking(&self) {
+        self.weather.send_modify(|weather| weather.asked += 1);
+    }
+
+    /// Half-closes all connections the other way: clients are told that the server has ended, and what
+    /// they still say reaches it.
+    pub fn end_answering(&self) {
+        self.weather.send_modify(|weather| weather.answered += 1);
     }
 
     /// Delays all bytes, each way.
@@ -150,27 +168,44 @@ async fn connection(client: TcpStream, port: u16, weather: watch::Receiver<Weath
     let (server_read, server_write) = server.into_split();
     tokio::select! {
         _ = end.wait_for(|now| now.generation != generation) => {}
-        () = pass(client_read, server_write, weather.clone(), |now| now.asking) => {}
-        () = pass(server_read, client_write, weather, |now| now.answering) => {}
+        () = pass(client_read, server_write, weather.clone(), |now| (now.asking, now.asked)) => {}
+        () = pass(server_read, client_write, weather, |now| (now.answering, now.answered)) => {}
     }
 }
 
+/// Passes bytes on until one side ends. `state`: whether they flow, and how often this way was closed.
 async fn pass(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut weather: watch::Receiver<Weather>,
-    flows: impl Fn(&Weather) -> bool,
+    state: impl Fn(&Weather) -> (bool, u64),
 ) {
     let mut buffer = vec![0; 64 << 10];
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let delay = match weather.wait_for(&flows).await {
+    let mut closing = weather.clone();
+    let closed = state(&closing.borrow()).1;
+    let close = async { closing.wait_for(|now| state(now).1 != closed).await.is_ok() };
+    tokio::pin!(close);
+    let mut open = true;
+    loop {
+        let count = tokio::select! {
+            _ = &mut close, if open => {
+                open = false;
+                let _ = to.shutdown().await;
+                continue;
+            }
+            read = from.read(&mut buffer) => match read {
+                Ok(count @ 1..) => count,
+                Ok(0) | Err(_) => return,
+            },
+        };
+        let delay = match weather.wait_for(|now| state(now).0).await {
             Ok(now) => now.delay,
             Err(_) => return,
         };
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        if to.write_all(&buffer[..count]).await.is_err() {
+        if open && to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }
@@ -213,5 +248,30 @@ mod tests {
         })
         .await
         .unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_half_closes_each_way() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = FaultProxy::start(server.local_addr().unwrap().port()).await.unwrap();
+        let mut four = [0; 4];
+
+        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+        let (mut accepted, _) = server.accept().await.unwrap();
+        proxy.end_asking();
+        assert_eq!(accepted.read(&mut four).await.unwrap(), 0, "the client has ended");
+        client.write_all(b"lost").await.unwrap();
+        accepted.write_all(b"last").await.unwrap();
+        client.read_exact(&mut four).await.unwrap();
+        assert_eq!(&four, b"last");
+        drop((client, accepted));
+
+        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+        let (mut accepted, _) = server.accept().await.unwrap();
+        proxy.end_answering();
+        assert_eq!(client.read(&mut four).await.unwrap(), 0, "the server has ended");
+        client.write_all(b"more").await.unwrap();
+        accepted.read_exact(&mut four).await.unwrap();
+        assert_eq!(&four, b"more");
     }
 }

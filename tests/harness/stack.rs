@@ -93,6 +93,14 @@ impl Stack {
         &self.database_url
     }
 
+    /// Its own Postgres.
+    ///
+    /// # Errors
+    /// It has none of its own.
+    pub fn postgres(&self) -> Result<&PrivatePostgres> {
+        self.postgres.as_ref().context("no Postgres of its own")
+    }
+
     pub fn nats_url(&self) -> String {
         self.nats.url()
     }
@@ -217,7 +225,7 @@ impl Stack {
         Ok(postgres.start_again().await?)
     }
 
-    async fn data_directory(&self) -> Result<PathBuf> {
+    pub(crate) async fn data_directory(&self) -> Result<PathBuf> {
         let shown = sqlx::query_scalar::<_, String>("SHOW data_directory").fetch_one(&self.pool);
         Ok(PathBuf::from(shown.await.context("data directory")?))
     }
@@ -235,7 +243,7 @@ impl Stack {
 }
 
 /// Makes `to` a copy of the directory `from`.
-fn copy_over(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_over(from: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         std::fs::remove_dir_all(to).with_context(|| to.display().to_string())?;
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
-use async_nats::jetstream::stream::DiscardPolicy;
+use async_nats::jetstream::stream::{self, DiscardPolicy};
 use serde_json::json;
 use tribox_tests::{Stack, Stored};
 
@@ -15,10 +15,23 @@ const ACCOUNTS: u64 = 12;
 
 /// Drops the handler in and makes its streams.
 pub async fn prepare(stack: &Stack) -> Result<()> {
+    prepare_replicated(stack, 1).await
+}
+
+/// [`prepare`], with streams that are kept so many times. Can be repeated.
+pub async fn prepare_replicated(stack: &Stack, replicas: usize) -> Result<()> {
     stack.drop_in(&["accounts"])?;
     let commands = ["accounts.*.credit", "accounts.*.debit", "accounts.*.enforce-overdrawn"];
-    stack.broker.create_stream(COMMANDS, &commands).await?;
-    stack.broker.create_stream(EVENTS, &["accounts.events.*.*"]).await
+    for (name, subjects) in [(COMMANDS, &commands[..]), (EVENTS, &["accounts.events.*.*"])] {
+        let config = stream::Config {
+            name: name.to_owned(),
+            subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
+            num_replicas: replicas,
+            ..stream::Config::default()
+        };
+        stack.broker.create_stream_with(config).await?;
+    }
+    Ok(())
 }
 
 fn account(n: u64) -> String {

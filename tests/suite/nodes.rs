@@ -336,3 +336,25 @@ async fn whoever_works_is_killed_again_and_again() -> Result<()> {
     }
     Ok(())
 }
+
+/// Postgres goes away in the middle of a start, when the connection stands already.
+#[tokio::test]
+async fn a_start_that_postgres_interrupts_goes_on() -> Result<()> {
+    let mut stack = Stack::new("node-start").await?;
+    books::prepare(&stack).await?;
+    let proxy = postgres_proxy(&stack).await?;
+    stack.config.set("postgres.url", proxy.instead_of(stack.database_url()));
+    let mut lock = stack.pool.begin().await?;
+    sqlx::query("LOCK TABLE tribox.nodes IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await?;
+    let mut a = stack.spawn()?;
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock'
+                    AND query LIKE '%register_node%'";
+    stack.until_at_least(waits, 1).await?;
+    proxy.cut();
+    lock.rollback().await?;
+    a.ready().await?;
+    books::publish(&stack, 0..100).await?;
+    books::audit(&stack, 100).await?;
+    a.stop().await
+}

@@ -7,12 +7,17 @@ use std::time::Duration;
 use anyhow::Result;
 use async_nats::jetstream::stream;
 use serde_json::json;
-use tribox_tests::{Host, Stack, StackOptions, wait_until};
+use tribox_tests::{Host, Stack, StackOptions, backup, wait_until};
 
 use crate::books::{self, COMMANDS, EVENTS};
 
 async fn own_postgres(name: &str) -> Result<Stack> {
-    let options = StackOptions { own_postgres: true, ..StackOptions::default() };
+    own_postgres_with(name, Vec::new()).await
+}
+
+async fn own_postgres_with(name: &str, settings: Vec<(String, String)>) -> Result<Stack> {
+    let options =
+        StackOptions { own_postgres: true, postgres: settings, ..StackOptions::default() };
     let stack = Stack::with(name, options).await?;
     books::prepare(&stack).await?;
     let events = stack.broker.jetstream.get_stream(EVENTS).await?;
@@ -84,6 +89,33 @@ async fn it_is_noticed_while_a_host_runs() -> Result<()> {
     stack.restore_database().await?;
     logs(&host, "begins anew").await?;
     logs(&host, "`tribox rewind accounts` sets the consumer back").await?;
+    rewind(&stack)?;
+    host.ready().await?;
+    books::audit(&stack, 400).await?;
+    books::publish(&stack, 400..450).await?;
+    books::audit(&stack, 450).await?;
+    host.stop().await
+}
+
+/// With a base backup and archived WAL, to a point in time, as it is done after a disaster.
+#[tokio::test]
+async fn a_point_in_time_is_gone_back_to() -> Result<()> {
+    let mut stack = own_postgres_with("restored-point", backup::archiving()).await?;
+    stack.config.set("node.lease", "1s");
+    let mut host = stack.serve().await?;
+    books::publish(&stack, 0..100).await?;
+    books::audit(&stack, 100).await?;
+    stack.base_backup()?;
+    books::publish(&stack, 100..200).await?;
+    books::audit(&stack, 200).await?;
+    stack.broker.settled(COMMANDS, "accounts").await?;
+    stack.restore_point("before").await?;
+    books::publish(&stack, 200..400).await?;
+    books::audit(&stack, 400).await?;
+    stack.broker.settled(COMMANDS, "accounts").await?;
+    stack.restore_to("before").await?;
+    logs(&host, "`tribox rewind accounts` sets the consumer back").await?;
+    assert_eq!(stack.number("SELECT count(*) FROM tribox.inbox").await?, 200);
     rewind(&stack)?;
     host.ready().await?;
     books::audit(&stack, 400).await?;

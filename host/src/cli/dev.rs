@@ -227,6 +227,9 @@ async fn make_streams(config: &Config, nats: &Nats, first: bool) -> Outcome {
     for change in changes {
         say(&format!("made stream {} with {}", change.stream, change.subjects.join(", ")));
     }
+    if let Err(why) = provision::split(config, nats, &handlers, false).await {
+        tracing::warn!("{why}");
+    }
     if first {
         say(&hints::first_steps(&handlers));
     }

@@ -8,6 +8,7 @@ use super::operate::{Common, say_json};
 use super::text::{count, printable, span};
 use super::{Outcome, provision, rewind, say};
 use crate::config::Config;
+use crate::model::Unit;
 use crate::node;
 use crate::store::{HandlerStatus, NodeStatus, Operator, Position};
 use crate::stream::{Keeper, Nats, consumed, keepers, plan};
@@ -104,9 +105,11 @@ impl Findings {
         for position in &positions {
             self.position(nats, &streams, position).await?;
         }
-        let mut handlers: Vec<&str> = positions.iter().map(|p| p.handler.as_str()).collect();
+        let units = positions.iter().filter_map(|position| Unit::parse(&position.handler));
+        let mut handlers: Vec<String> = units.map(|unit| unit.handler().to_owned()).collect();
+        handlers.sort_unstable();
         handlers.dedup();
-        for handler in handlers {
+        for handler in &handlers {
             for ahead in rewind::ahead(config, operator, nats, handler, &streams).await? {
                 let what = format!(
                     "JetStream was told that {} of {} were handled that the database does not \
@@ -134,7 +137,8 @@ impl Findings {
             self.add(&about, &what, "tribox provision, or restore it");
             return Ok(());
         };
-        let Some(consumed) = consumed(nats, stream, handler).await? else {
+        let Some(unit) = Unit::parse(handler) else { return Ok(()) };
+        let Some(consumed) = consumed(nats, stream, &unit).await? else {
             let what = format!("its consumer of {stream} is gone");
             let then = "tribox serve makes it anew where the database stands; without keys at the \
                         beginning of the stream";

@@ -23,7 +23,8 @@ pub(super) fn run(config: &ConfigFile, dry_run: bool) -> Outcome {
         let Some(nats) = node::connect_nats(&config.nats, &health, &stop).await? else {
             return Ok(());
         };
-        provision(&nats, &handlers, dry_run).await
+        provision(&nats, &handlers, dry_run).await?;
+        split(&config, &nats, &handlers, dry_run).await
     })
 }
 
@@ -40,6 +41,26 @@ async fn provision(nats: &Nats, handlers: &[Description], dry_run: bool) -> Outc
     for change in changes {
         let subjects = change.subjects.join(", ");
         say(&format!("{made} stream {} with {subjects} ({})", change.stream, change.because));
+    }
+    Ok(())
+}
+
+/// Puts handlers into the partitions that the config asks for, and says which.
+pub(super) async fn split(
+    config: &Config,
+    nats: &Nats,
+    handlers: &[Description],
+    dry_run: bool,
+) -> Outcome {
+    let made = if dry_run { "would make" } else { "made" };
+    for handler in handlers.iter().filter(|handler| handler.keyed()) {
+        let Some(of) = config.handler(&handler.name).partitions else { continue };
+        let Some(split) = stream::plan_split(nats, handler, of).await? else { continue };
+        if !dry_run {
+            stream::make_split(nats, &split).await?;
+        }
+        let (stream, name) = (&split.stream, &split.handler);
+        say(&format!("{made} stream {stream} (handler {name}, in {of} partitions)"));
     }
     Ok(())
 }

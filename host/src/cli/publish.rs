@@ -51,7 +51,7 @@ pub(super) fn run(publish: &Publish) -> Outcome {
     let mut headers = publish.headers.clone();
     headers.extend(publish.id.iter().map(|id| ("Nats-Msg-Id".to_owned(), id.clone())));
     let stored = runtime()?.block_on(async {
-        let config::Nats { url, credentials, ca } = nats;
+        let config::Nats { url, credentials, ca, .. } = nats;
         let nats = Nats::connect(&NatsOptions { url, credentials, ca }).await?;
         let stored = put(&nats, &publish.subject, &headers, payload.into()).await?;
         Ok::<_, Box<dyn std::error::Error>>(stored)

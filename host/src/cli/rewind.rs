@@ -11,7 +11,7 @@ use super::operate::{Common, say_json};
 use super::text::count;
 use super::{Outcome, say};
 use crate::config::Config;
-use crate::model::InboxKey;
+use crate::model::{InboxKey, Unit};
 use crate::node::{self, Compare, Lost, compare, remembered_since};
 use crate::store::{Operator, Position};
 use crate::stream::{Keeper, Nats, consumed, ids_since, keepers, rewind};
@@ -36,6 +36,7 @@ pub(super) struct Rewind {
 /// A consumer that is ahead of the database.
 #[derive(Debug)]
 pub(super) struct Ahead {
+    unit: Unit,
     pub(super) stream: String,
     lost: Lost,
     acknowledged: u64,
@@ -57,7 +58,8 @@ pub(super) fn run(arguments: &Rewind) -> Outcome {
         };
         let handler = &arguments.handler;
         let streams = keepers(&nats).await?;
-        if !has_consumer(&nats, handler, &streams).await? {
+        let units = units(operator, handler).await?;
+        if !has_consumer(&nats, &units, &streams).await? {
             return Err(format!(
                 "handler {handler} has no consumer on any stream: check its name (`tribox \
                  status`); where its consumers were deleted, hosts make them anew where the \
@@ -73,21 +75,39 @@ pub(super) fn run(arguments: &Rewind) -> Outcome {
         };
         if !arguments.dry_run {
             for ahead in &ahead {
-                rewind(&nats, &ahead.stream, handler, ahead.lost.first).await?;
+                rewind(&nats, &ahead.stream, &ahead.unit, ahead.lost.first).await?;
             }
         }
         report(arguments, &ahead, sent)
     })
 }
 
+/// The handler as a whole, and the partitions of it that have handled something.
+async fn units(
+    operator: &Operator,
+    handler: &str,
+) -> Result<Vec<Unit>, Box<dyn std::error::Error>> {
+    let positions = operator.positions().await?;
+    let mut units: Vec<Unit> = positions
+        .iter()
+        .filter_map(|position| Unit::parse(&position.handler))
+        .filter(|unit| unit.handler() == handler && unit.partition().is_some())
+        .collect();
+    units.dedup();
+    units.push(Unit::whole(handler));
+    Ok(units)
+}
+
 async fn has_consumer(
     nats: &Nats,
-    handler: &str,
+    units: &[Unit],
     streams: &[Keeper],
 ) -> Result<bool, Box<dyn std::error::Error>> {
     for Keeper { stream, .. } in streams {
-        if consumed(nats, stream, handler).await?.is_some() {
-            return Ok(true);
+        for unit in units {
+            if consumed(nats, stream, unit).await?.is_some() {
+                return Ok(true);
+            }
         }
     }
     Ok(false)
@@ -103,12 +123,13 @@ pub(super) async fn ahead(
 ) -> Result<Vec<Ahead>, Box<dyn std::error::Error>> {
     let positions = operator.positions().await?;
     let mut found = Vec::new();
-    for Keeper { stream, .. } in streams {
-        let Some(consumed) = consumed(nats, stream, handler).await? else { continue };
-        let created = consumed.stream_created;
-        let mine = |p: &&Position| {
-            p.handler == handler && p.stream == *stream && p.stream_created == created
-        };
+    let units = units(operator, handler).await?;
+    let all = streams.iter().flat_map(|keeper| units.iter().map(move |unit| (keeper, unit)));
+    for (Keeper { stream, .. }, unit) in all {
+        let Some(consumed) = consumed(nats, stream, unit).await? else { continue };
+        let (created, name) = (consumed.stream_created, unit.to_string());
+        let mine =
+            |p: &&Position| p.handler == name && p.stream == *stream && p.stream_created == created;
         let position = positions.iter().find(mine).map(|p| (p.handled, p.floor));
         let what = Compare {
             handler,
@@ -121,7 +142,8 @@ pub(super) async fn ahead(
         };
         let lost = compare(nats, stream, &what, operator).await?;
         let acknowledged = consumed.acknowledged;
-        found.extend(lost.map(|lost| Ahead { stream: stream.clone(), lost, acknowledged }));
+        let ahead = |lost| Ahead { unit: unit.clone(), stream: stream.clone(), lost, acknowledged };
+        found.extend(lost.map(ahead));
     }
     Ok(found)
 }
@@ -176,9 +198,9 @@ fn report(arguments: &Rewind, ahead: &[Ahead], sent: usize) -> Outcome {
     }
     let done = if arguments.dry_run { "would be set back" } else { "was set back" };
     for one in ahead {
-        let Ahead { stream, lost, acknowledged } = one;
+        let Ahead { unit, stream, lost, acknowledged } = one;
         say(&format!(
-            "{handler}: its consumer of {stream} {done} from {acknowledged} to before {}: {} that \
+            "{unit}: its consumer of {stream} {done} from {acknowledged} to before {}: {} that \
              the database does not know",
             lost.first,
             count(one.messages(), "message"),

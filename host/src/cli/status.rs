@@ -1,29 +1,49 @@
-//! `tribox status`: nodes, handlers, what waits, and how far streams were handled; from Postgres
-//! alone, so that it works where no host runs.
+//! `tribox status`: nodes, handlers, who works on what, what waits, and how far streams were handled. From
+//! the servers, so that it works where no host runs; where NATS does not answer, without what waits there.
+
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::operate::{Common, say_json};
 use super::text::{count, short, span, table};
 use super::{Outcome, say};
-use crate::model::rules;
-use crate::store::{HandlerStatus, NodeStatus, PausedKey, Position};
+use crate::config::Config;
+use crate::model::{Unit, rules};
+use crate::node;
+use crate::store::{HandlerStatus, NodeStatus, PausedKey, Position, UnitStatus};
+use crate::stream::{Nats, consumed};
 
 /// Paused keys that are looked up, and shown to people.
 const KEYS: i64 = 10_000;
 const SHOWN: usize = 20;
+/// How long NATS may take to say what waits.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What JetStream knows of a consumer.
+#[derive(Debug, Clone, Copy)]
+struct Lag {
+    /// Messages that were not delivered yet, and those that were and are not acknowledged.
+    waiting: u64,
+    in_hand: u64,
+}
 
 pub(super) fn run(common: &Common) -> Outcome {
+    let config = common.config.load()?;
     common.operate(async |operator| {
         let nodes = operator.nodes().await?;
         let handlers = operator.handlers().await?;
         let paused_keys = operator.paused_keys(KEYS).await?;
+        let units = operator.units().await?;
         let positions = operator.positions().await?;
+        let lags = tokio::time::timeout(PATIENCE, lags(&config, &positions)).await;
+        let lags = lags.unwrap_or_else(|_| vec![None; positions.len()]);
         if common.json {
             let nodes: Vec<_> = nodes.iter().map(with_state).collect();
             return say_json(&json!({
                 "nodes": nodes, "handlers": handlers, "paused_keys": paused_keys,
-                "positions": positions,
+                "units": units,
+                "positions": positions.iter().zip(&lags).map(with_lag).collect::<Vec<_>>(),
             }));
         }
         say(&node_table(&nodes));
@@ -31,9 +51,27 @@ pub(super) fn run(common: &Common) -> Outcome {
         if let Some(paused) = paused(&handlers, &paused_keys) {
             say(&paused);
         }
-        say(&position_table(&positions));
+        say(&unit_table(&units));
+        say(&position_table(&positions, &lags));
         Ok(())
     })
+}
+
+/// What waits for each of the positions, where that can be said.
+async fn lags(config: &Config, positions: &[Position]) -> Vec<Option<Lag>> {
+    let mut lags = vec![None; positions.len()];
+    if let Ok(nats) = node::connect_nats_once(&config.nats).await {
+        for (lag, position) in lags.iter_mut().zip(positions) {
+            *lag = lag_of(&nats, position).await;
+        }
+    }
+    lags
+}
+
+async fn lag_of(nats: &Nats, position: &Position) -> Option<Lag> {
+    let unit = Unit::parse(&position.handler)?;
+    let consumed = consumed(nats, &position.stream, &unit).await.ok()??;
+    Some(Lag { waiting: consumed.pending, in_hand: consumed.in_hand })
 }
 
 fn state(node: &NodeStatus) -> &'static str {
@@ -51,6 +89,15 @@ fn with_state(node: &NodeStatus) -> serde_json::Value {
     json!({
         "name": name, "state": state(node), "epoch": epoch, "holder": holder, "started": started,
         "seen_ms": seen_ms, "lease_ms": lease_ms, "fenced_by": fenced_by,
+    })
+}
+
+fn with_lag((position, lag): (&Position, &Option<Lag>)) -> serde_json::Value {
+    let Position { handler, stream, stream_created, handled, floor } = position;
+    json!({
+        "handler": handler, "stream": stream, "stream_created": stream_created,
+        "handled": handled, "floor": floor, "waiting": lag.map(|lag| lag.waiting),
+        "in_hand": lag.map(|lag| lag.in_hand),
     })
 }
 
@@ -136,11 +183,21 @@ fn more(keys: usize) -> i64 {
     i64::try_from(keys - SHOWN).unwrap_or(i64::MAX)
 }
 
-fn position_table(positions: &[Position]) -> String {
-    let row = |p: &Position| {
+fn unit_table(units: &[UnitStatus]) -> String {
+    let row = |u: &UnitStatus| vec![short(&u.unit, 63), short(&u.node, 63), u.since.clone()];
+    let none = "no node has a handler with keys";
+    or_none(&["handler with keys", "node", "since"], units.iter().map(row).collect(), none)
+}
+
+fn position_table(positions: &[Position], lags: &[Option<Lag>]) -> String {
+    let row = |(p, lag): (&Position, &Option<Lag>)| {
         let (handled, floor) = (p.handled.to_string(), p.floor.to_string());
-        vec![short(&p.handler, 63), short(&p.stream, 63), handled, floor]
+        let lag =
+            |what: fn(&Lag) -> u64| lag.as_ref().map_or("-".to_owned(), |l| what(l).to_string());
+        let (waiting, in_hand) = (lag(|l| l.waiting), lag(|l| l.in_hand));
+        vec![short(&p.handler, 63), short(&p.stream, 63), handled, floor, waiting, in_hand]
     };
-    let heading = ["handler", "stream", "handled up to", "without a gap"];
-    or_none(&heading, positions.iter().map(row).collect(), "nothing was handled yet")
+    let heading = ["handler", "stream", "handled up to", "without a gap", "waiting", "in hand"];
+    let rows = positions.iter().zip(lags).map(row).collect();
+    or_none(&heading, rows, "nothing was handled yet")
 }

@@ -13,6 +13,8 @@ use super::LimitsConfig;
 pub struct Handler {
     /// Whether it runs at all.
     pub enabled: bool,
+    /// Into how many partitions its messages are split, by key; each is worked on by one node.
+    pub partitions: Option<u32>,
     pub lanes: Option<usize>,
     pub turn: Option<usize>,
     pub retry: Retry,
@@ -34,6 +36,7 @@ impl Default for Handler {
     fn default() -> Self {
         Handler {
             enabled: true,
+            partitions: None,
             lanes: None,
             turn: None,
             retry: Retry::default(),

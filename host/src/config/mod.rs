@@ -78,11 +78,15 @@ pub struct Nats {
     pub credentials: Option<PathBuf>,
     /// A file of certificate authorities beyond the system's.
     pub ca: Option<PathBuf>,
+    /// A consumer is made anew that has delivered nothing for so long though messages wait.
+    #[serde(with = "humantime_serde")]
+    pub stalled: Duration,
 }
 
 impl Default for Nats {
     fn default() -> Self {
-        Nats { url: "nats://localhost:4222".to_owned(), credentials: None, ca: None }
+        let url = "nats://localhost:4222".to_owned();
+        Nats { url, credentials: None, ca: None, stalled: Duration::from_secs(60) }
     }
 }
 
@@ -236,6 +240,9 @@ pub enum LogFormat {
 #[error("{0}")]
 pub struct ConfigError(String);
 
+/// Each partition is a consumer, and a reader and a log on the node that has it.
+const MOST_PARTITIONS: u32 = 256;
+
 const ALL_KEYS: &str = "docs/tribox.toml shows every key at its default";
 
 /// The line of a mistake and the key on it. Not the value: it may be a secret.
@@ -331,6 +338,9 @@ impl Config {
         if self.node.lease < Duration::from_millis(500) {
             return Err("node.lease must be at least 500ms: a slow answer is no death".into());
         }
+        if self.nats.stalled < Duration::from_secs(1) {
+            return Err("nats.stalled must be at least 1s: a pause is no standstill".into());
+        }
         let minute = Duration::from_secs(60);
         if self.retention.inbox < minute {
             return Err(
@@ -338,6 +348,9 @@ impl Config {
             );
         }
         for (name, handler) in &self.handlers {
+            if !(1..=MOST_PARTITIONS).contains(&handler.partitions.unwrap_or(1)) {
+                return Err(format!("handlers.{name}.partitions must be 1 to {MOST_PARTITIONS}"));
+            }
             at_least(&format!("handlers.{name}.lanes"), handler.lanes.map_or(1, size), 1)?;
             at_least(&format!("handlers.{name}.turn"), handler.turn.map_or(1, size), 1)?;
             for (key, value) in backlog_keys(handler.backlog.unwrap_or_default()) {

@@ -15,27 +15,34 @@ use super::{Again, Lane};
 use crate::model::{InboxKey, KeySource};
 
 impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
-    /// After a commit of unknown outcome: finds out whether it took place, from the log and from
-    /// the keys of its messages, which it may have set aside.
-    pub(super) async fn make_sure(&mut self, loaded: &Loaded, batch: &Batch) -> Result<(), Again> {
-        if self.memory.unsure {
-            let state = self.store.log_state(self.log.writer).await.map_err(away)?;
-            let handler = &loaded.handler.description().name;
-            let held = self.store.held_keys(handler).await.map_err(away)?;
-            let keys = batch.members.iter().filter_map(|m| m.message().key.as_deref());
-            let keys: HashSet<&str> = keys.collect();
-            self.memory.held.extend(held.into_iter().filter(|key| keys.contains(key.as_str())));
-            if state.last > self.log.last {
-                self.log.last = state.last;
-                self.outlet.look_again(self.log.writer);
-            }
-            self.memory.unsure = false;
+    /// Everything that a turn has to know: which messages were handled before, and the documents.
+    pub(super) async fn load(
+        &mut self,
+        loaded: &Loaded,
+        batch: &Batch,
+    ) -> Result<(HashSet<InboxKey>, Snapshot), Again> {
+        if !self.memory.unsure {
+            return self.read(loaded, batch).await;
         }
-        Ok(())
+        // The outcome of a commit is unknown: the log tells, once it has taken place. It may do so at
+        // any time, so that what the inbox has is only then looked for among what is set aside.
+        let state = self.store.log_state(self.log.writer).await.map_err(away)?;
+        if state.last > self.log.last {
+            self.log.last = state.last;
+            self.outlet.look_again(self.log.writer);
+        }
+        let read = self.read(loaded, batch).await?;
+        let handler = &loaded.handler.description().name;
+        let held = self.store.held_keys(handler).await.map_err(away)?;
+        let keys: HashSet<&str> =
+            batch.members.iter().filter_map(|m| m.message().key.as_deref()).collect();
+        self.memory.held.extend(held.into_iter().filter(|key| keys.contains(key.as_str())));
+        self.memory.unsure = false;
+        Ok(read)
     }
 
     /// One query: which messages were handled before, and what is to be read ahead and not cached.
-    pub(super) async fn load(
+    async fn read(
         &mut self,
         loaded: &Loaded,
         batch: &Batch,

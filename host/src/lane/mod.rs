@@ -200,7 +200,6 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
     /// Load, handle, commit, settle.
     async fn attempt(&mut self, batch: &Batch) -> Result<(), Again> {
         let loaded = self.handler.load_full();
-        self.make_sure(&loaded, batch).await?;
         let (known, snapshot) = self.load(&loaded, batch).await?;
         fault::point(Point::Loaded)?;
         let started = Instant::now();

@@ -13,6 +13,7 @@ pub mod message;
 mod print;
 pub mod rules;
 pub mod subject;
+mod unit;
 pub mod verdict;
 
 pub use description::{Description, KeySource, Subscription};
@@ -22,4 +23,5 @@ pub use identity::{InboxKey, outgoing_id};
 pub use key::key_of;
 pub use limits::Limits;
 pub use message::{Document, Header, Message};
+pub use unit::{Partition, Unit, is_of_partitions, partition_root, partition_stream};
 pub use verdict::{Failure, MENDED_BY_A_BUILD, Trap, Verdict};

@@ -11,7 +11,7 @@ use crate::config::{self, Config};
 use crate::lane::Caution;
 use crate::model::InboxKey;
 use crate::store;
-use crate::stream::{Nats, NatsError, NatsOptions};
+use crate::stream::{Fence, Moment, Nats, NatsError, NatsOptions};
 use crate::telemetry::Health;
 
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,9 +34,8 @@ pub async fn connect_postgres(
             Err(why) if why.fatal => return Err(NodeError(why.to_string())),
             Err(why) => health.away("postgres", &why.to_string()),
         }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(None),
-            () = tokio::time::sleep(RETRY) => {}
+        if !pause(stop).await {
+            return Ok(None);
         }
     }
 }
@@ -60,9 +59,8 @@ pub async fn connect_nats(
             Err(why) if why.fatal => return Err(NodeError(why.to_string())),
             Err(why) => health.away("nats", &why.to_string()),
         }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(None),
-            () = tokio::time::sleep(RETRY) => {}
+        if !pause(stop).await {
+            return Ok(None);
         }
     }
 }
@@ -83,23 +81,73 @@ pub(super) fn nats_options(config: &config::Nats) -> NatsOptions {
     }
 }
 
-/// Applies pending migrations, or refuses where that is not wanted.
-pub(super) async fn migrate(pool: &store::Pool, wanted: bool) -> Result<(), NodeError> {
-    let failed = |why| NodeError(format!("migrating the database failed: {why}"));
-    let pending = store::pending(pool).await.map_err(failed)?;
+/// Applies pending migrations, or refuses where that is not wanted; waits where Postgres is away
+/// meanwhile. False: asked to stop before.
+pub(super) async fn migrate(
+    pool: &store::Pool,
+    wanted: bool,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<bool, NodeError> {
+    loop {
+        match migrate_once(pool, wanted).await {
+            Ok(refused) => return refused.map(|()| true),
+            Err(why) if why.passing => health.away("postgres", &why.to_string()),
+            Err(why) => return Err(NodeError(format!("migrating the database failed: {why}"))),
+        }
+        if !pause(stop).await {
+            return Ok(false);
+        }
+    }
+}
+
+async fn migrate_once(
+    pool: &store::Pool,
+    wanted: bool,
+) -> Result<Result<(), NodeError>, store::MigrateError> {
+    let pending = store::pending(pool).await?;
     if pending.is_empty() {
-        return Ok(());
+        return Ok(Ok(()));
     }
     if !wanted {
         let names: Vec<&str> = pending.iter().map(|step| step.name).collect();
-        return Err(NodeError(format!(
+        return Ok(Err(NodeError(format!(
             "the database lacks migrations ({}); run `tribox migrate`, or set [postgres] migrate",
             names.join(", ")
-        )));
+        ))));
     }
-    let applied = store::migrate(pool).await.map_err(failed)?;
+    let applied = store::migrate(pool).await?;
     tracing::info!(steps = applied.join(", "), "migrated the database");
-    Ok(())
+    Ok(Ok(()))
+}
+
+/// Takes this node's name, with a lease; waits where Postgres is away meanwhile. `None`: asked to stop
+/// before.
+pub(super) async fn register(
+    pool: &store::Pool,
+    config: &Config,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Option<(store::Registered, Fence)> {
+    let (name, holder, lease) = (node_name(config), holder(), config.node.lease);
+    loop {
+        let asked = Moment::now();
+        match store::register(pool, &name, &holder, lease).await {
+            Ok(registered) => return Some((registered, Fence::new(asked.after(lease)))),
+            Err(why) => health.away("postgres", &why.to_string()),
+        }
+        if !pause(stop).await {
+            return None;
+        }
+    }
+}
+
+/// Waits a while; false: asked to stop.
+async fn pause(stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(RETRY) => true,
+    }
 }
 
 /// How long turns note what they have in hand after one crash, and after several within an hour: longer
@@ -132,7 +180,7 @@ pub(super) fn take_care(caution: &Caution, crashes: i32, suspects: HashMap<Inbox
 }
 
 /// The name of this node: what the config says, or the host's name.
-pub(super) fn node_name(config: &Config) -> String {
+fn node_name(config: &Config) -> String {
     config.node.name.clone().unwrap_or_else(host_name)
 }
 
@@ -141,6 +189,6 @@ fn host_name() -> String {
 }
 
 /// Who we are, for people who wonder who holds a name.
-pub(super) fn holder() -> String {
+fn holder() -> String {
     format!("process {} on {}", std::process::id(), host_name())
 }

@@ -1,49 +1,50 @@
-//! Runs one handler: its lanes, the readers of its streams, and the parked messages that are due.
+//! Runs one handler: as a whole, or the partitions of it that this node owns, term after term.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
-use super::build::{heal, prepare};
-use super::clock::SystemClock;
-use super::intake::Supervisor;
-use super::lane::run_lane;
-use super::lease;
-use super::restored::Watch;
-use crate::config;
-use crate::lane::ports::{
-    Delivery, DueParked, Loaded, Log, LogState, Source, Store as _, StoreAway,
-};
-use crate::lane::{Gate, Lane, Memory, Options, Policy};
-use crate::model::Description;
-use crate::relay::Relay;
+use super::build::prepare;
+use super::term::{Term, part};
+use super::{Shared, lease};
+use crate::lane::ports::{Loaded, StoreAway};
+use crate::model::{Description, Unit};
 use crate::sandbox::Guest;
-use crate::store::Postgres;
-use crate::stream::{
-    Acknowledge, Consumption, End, Reader, Router, StreamInfo, find_streams, lane_of_key,
-};
-use crate::telemetry::HandlerMetrics;
+use crate::stream::obstacle;
 
-/// How often streams are looked for that are not there yet, and what is parked.
+/// How often it is looked whether partitions can be worked on.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often streams are looked for when none is missing.
-const RARELY: Duration = Duration::from_secs(30);
-/// Due parked messages that wait for a lane at most.
-const DUE: usize = 4_096;
+
+/// How many units of a handler are worked on here.
+#[derive(Debug, Default)]
+pub struct Works(AtomicUsize);
+
+/// Counts while it lives.
+pub struct Working(Arc<Works>);
+
+impl Works {
+    pub fn begin(self: &Arc<Self>) -> Working {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Working(Arc::clone(self))
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 /// A handler that runs.
 pub struct Running {
     pub file: String,
     pub guest: Guest,
     loaded: Arc<ArcSwap<Loaded>>,
-    works: Arc<AtomicBool>,
+    works: Arc<Works>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -58,22 +59,22 @@ impl Running {
         let settings = shared.config.handler(&name);
         let loaded = prepare(shared, &guest, &settings).await?;
         let loaded = Arc::new(ArcSwap::from_pointee(loaded));
-        let works = Arc::new(AtomicBool::new(false));
-        let runner = Runner {
-            shared: shared.clone(),
-            description: Arc::clone(guest.description()),
-            metrics: shared.metrics.handler(&name),
-            settings,
-            lanes: Vec::new(),
-            due: Vec::new(),
-            gate: Arc::default(),
-            works: Arc::clone(&works),
-            stop: CancellationToken::new(),
-        };
-        shared.health.starting(&runner.part());
-        let stop = runner.stop.clone();
+        let works = Arc::new(Works::default());
+        let stop = CancellationToken::new();
+        let description = guest.description();
+        let partitions = settings.partitions.filter(|_| description.keyed());
         let mut tasks = JoinSet::new();
-        tasks.spawn(runner.work(Arc::clone(&loaded)));
+        for unit in Unit::all(&name, partitions) {
+            shared.health.starting(&part(&unit));
+            let post = Post {
+                shared: shared.clone(),
+                unit,
+                description: Arc::clone(description),
+                works: Arc::clone(&works),
+                stop: stop.clone(),
+            };
+            tasks.spawn(post.hold(Arc::clone(&loaded)));
+        }
         Ok(Running { file: file.to_owned(), guest, loaded, works, stop, tasks })
     }
 
@@ -85,9 +86,9 @@ impl Running {
         self.guest = guest;
     }
 
-    /// Whether it handles messages here, and does not stand by.
+    /// Whether messages of it are handled here, and it does not merely stand by.
     pub fn works(&self) -> bool {
-        self.works.load(Ordering::Acquire)
+        self.works.0.load(Ordering::Acquire) > 0
     }
 
     /// Stops consuming, finishes the turns, and waits for that.
@@ -97,312 +98,64 @@ impl Running {
     }
 }
 
-struct Runner {
+/// A unit that this node works on, or stands by for.
+struct Post {
     shared: Shared,
+    unit: Unit,
     description: Arc<Description>,
-    metrics: HandlerMetrics,
-    settings: config::Handler,
-    lanes: Vec<mpsc::Sender<Delivery>>,
-    due: Vec<mpsc::Sender<DueParked>>,
-    gate: Arc<Gate>,
-    works: Arc<AtomicBool>,
+    works: Arc<Works>,
     stop: CancellationToken,
 }
 
-impl Runner {
-    /// Opens the lanes and works until stopped; returns when all turns are finished. Whatever this
-    /// waits for, other handlers go on. A handler with keys is worked on where it is owned alone.
-    async fn work(self, loaded: Arc<ArcSwap<Loaded>>) {
-        let (name, part) = (self.description.name.clone(), self.part());
-        let owned = self.description.keyed();
-        if owned && !lease::own(&self.shared, &name, &part, &self.stop).await {
-            return self.shared.health.forget(&part);
+impl Post {
+    /// Works until stopped; returns when all turns are finished. Whatever this waits for, other handlers
+    /// go on. A handler with keys is worked on where it is owned alone, and given up where another node
+    /// has less.
+    async fn hold(self, loaded: Arc<ArcSwap<Loaded>>) {
+        if !self.description.keyed() {
+            let logs = self.term(self.stop.clone()).work(loaded).await;
+            return lease::close(&self.shared, &logs).await;
         }
-        let shared = self.shared.clone();
-        let logs = self.work_on(loaded).await;
-        lease::close(&shared, &logs).await;
-        if owned {
-            lease::hand_over(&shared, &name, logs).await;
-        }
-    }
-
-    /// Works until stopped; returns the logs of its lanes.
-    async fn work_on(mut self, loaded: Arc<ArcSwap<Loaded>>) -> Vec<i32> {
-        let lanes = loop {
-            match self.open(&loaded).await {
-                Ok(lanes) => break lanes,
-                Err(why) => self.shared.health.away("postgres", &why.to_string()),
+        let (name, part, posts) = (self.unit.to_string(), part(&self.unit), &self.shared.posts);
+        while self.can_be_worked_on(&part).await {
+            let stop = self.stop.child_token();
+            posts.want(&self.shared.store, &name, &stop).await;
+            if !lease::own(&self.shared, &name, &part, &self.stop).await {
+                break;
             }
-            tokio::select! {
-                () = self.stop.cancelled() => break Vec::new(),
-                () = tokio::time::sleep(LOOK) => {}
+            let logs = self.term(stop).work(Arc::clone(&loaded)).await;
+            lease::close(&self.shared, &logs).await;
+            // Others need not wait for this node to take it up again.
+            posts.forget(&self.shared.store, &name).await;
+            lease::hand_over(&self.shared, &name, logs).await;
+            if self.stop.is_cancelled() {
+                break;
             }
-        };
-        if lanes.is_empty() {
-            self.shared.health.forget(&self.part());
-            return Vec::new();
         }
-        let logs = lanes.iter().map(|lane| lane.log.writer).collect();
-        self.works.store(true, Ordering::Release);
-        let mut turns = JoinSet::new();
-        for lane in lanes {
-            turns.spawn(run_lane(lane, self.shared.clone()));
-        }
-        self.run().await;
-        while turns.join_next().await.is_some() {}
-        logs
+        posts.forget(&self.shared.store, &name).await;
+        self.shared.health.forget(&part);
     }
 
-    /// The lanes; none: asked to stop before.
-    async fn open(
-        &mut self,
-        loaded: &Arc<ArcSwap<Loaded>>,
-    ) -> Result<Vec<Lane<Postgres, Acknowledge, Relay>>, StoreAway> {
-        let configured = self.settings.lanes.or(self.shared.config.lanes.count);
-        let count = configured.unwrap_or_else(default_lanes);
-        tokio::select! {
-            () = self.stop.cancelled() => return Ok(Vec::new()),
-            published = self.publish_left(count) => published?,
-        }
-        let component = loaded.load().component;
-        heal(&self.shared, &self.description.name, &self.settings, component).await?;
-        self.lanes(loaded, count).await
+    fn term(&self, stop: CancellationToken) -> Term {
+        Term::new(&self.shared, &self.unit, &self.description, &self.works, stop)
     }
 
-    /// Opens the logs and builds the lanes.
-    async fn lanes(
-        &mut self,
-        loaded: &Arc<ArcSwap<Loaded>>,
-        count: usize,
-    ) -> Result<Vec<Lane<Postgres, Acknowledge, Relay>>, StoreAway> {
-        let config = &self.shared.config;
-        let name = &self.description.name;
-        let mut held: HashMap<usize, Vec<String>> = HashMap::new();
-        for key in self.shared.store.held_keys(name).await? {
-            held.entry(lane_of_key(&key, count)).or_default().push(key);
-        }
-        let retry = &self.settings.retry;
-        let options = Options {
-            turn: self.settings.turn.unwrap_or(config.lanes.turn),
-            turn_bytes: config.lanes.turn_bytes,
-            cache: config.lanes.cache_bytes,
-            policy: Policy {
-                attempts: i32::try_from(retry.attempts).unwrap_or(i32::MAX),
-                backoff: retry.backoff,
-                cap: retry.cap,
-                retry_traps: self.settings.on_trap == config::OnTrap::Retry,
-                hold: self.settings.hold,
-                hops: self.settings.limits.as_ref().unwrap_or(&config.limits).hops,
-            },
-            backlog: i64::try_from(self.backlog().outbox).unwrap_or(i64::MAX)
-                / i64::try_from(count).unwrap_or(1),
-            announce: Some(config.dead.subject.replace("{handler}", name))
-                .filter(|subject| !subject.is_empty()),
-        };
-        let signed = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-        let mut lanes = Vec::with_capacity(count);
-        self.lanes.clear();
-        self.due.clear();
-        for n in 0..count {
-            let index = signed(n);
-            let owned = self.description.keyed();
-            let store = &self.shared.store;
-            let opened = store.open_writer(name, index, signed(count), owned).await?;
-            let published = self.shared.relay.open(opened.id, opened.published, opened.last);
-            let (sender, deliveries) = mpsc::channel(options.turn.max(64));
-            let (due_sender, due) = mpsc::channel(DUE);
-            self.lanes.push(sender);
-            self.due.push(due_sender);
-            lanes.push(Lane {
-                index,
-                handler: Arc::clone(loaded),
-                log: Log { writer: opened.id, fence: opened.fence, last: opened.last, published },
-                store: Arc::new(self.shared.store.for_lane()),
-                settle: Arc::new(Acknowledge::new(&self.shared.nats)),
-                outlet: Arc::new(self.shared.relay.clone()),
-                clock: Arc::new(SystemClock),
-                gate: Arc::clone(&self.gate),
-                caution: Arc::clone(&self.shared.caution),
-                deliveries,
-                due,
-                health: self.shared.health.clone(),
-                metrics: self.metrics.clone(),
-                memory: Memory::new(options.cache, held.remove(&n).unwrap_or_default()),
-                options: options.clone(),
-            });
-        }
-        Ok(lanes)
-    }
-
-    /// Where another node had the handler, or the number of lanes was another one, keys have moved
-    /// between logs: what the old logs still hold is published before anything new, so that the order
-    /// of each key stays.
-    async fn publish_left(&self, count: usize) -> Result<(), StoreAway> {
-        let (name, store) = (&self.description.name, &self.shared.store);
-        if self.description.keyed() {
-            lease::finish_left(&self.shared, name, &self.part()).await?;
-        }
-        let logs = store.moved_logs(name, i32::try_from(count).unwrap_or(i32::MAX)).await?;
-        if logs.is_empty() {
-            return Ok(());
-        }
-        let why = "the number of lanes has changed: publishing what is left in the old ones' logs";
-        self.shared.health.away(&self.part(), why);
-        for log in &logs {
-            let LogState { published, last } = store.writer_state(*log).await?;
-            self.shared.relay.open(*log, published, last);
-        }
-        self.shared.relay.when_empty(logs).await;
-        Ok(())
-    }
-
-    /// Looks for streams and reads them, and hands due parked messages to the lanes, until stopped.
-    async fn run(self) {
-        let mut readers: JoinSet<(String, End)> = JoinSet::new();
-        let mut reading: BTreeMap<String, i64> = BTreeMap::new();
-        let mut watch = Watch::default();
-        let mut tick = tokio::time::interval(LOOK);
-        // Streams may come and go; while all are there, looking for more is rare.
-        let mut next_look = Instant::now();
-        let mut intake = Supervisor::new(
-            self.description.name.clone(),
-            self.shared.store.clone(),
-            self.backlog(),
-            self.metrics.clone(),
-            Arc::clone(&self.gate),
-            self.due.clone(),
-        );
+    /// Waits until a partition's stream is there and it is its turn. False: asked to stop before.
+    async fn can_be_worked_on(&self, part: &str) -> bool {
+        let Some(partition) = self.unit.partition() else { return !self.stop.is_cancelled() };
         loop {
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                Some(ended) = readers.join_next(), if !readers.is_empty() => {
-                    if let Ok((stream, end)) = ended {
-                        reading.remove(&stream);
-                        next_look = Instant::now();
-                        if end == End::StreamGone {
-                            let handler = &self.description.name;
-                            tracing::warn!(handler, stream, "the stream is gone or was made anew");
-                        }
-                    }
-                }
-                _ = tick.tick() => {
-                    // An error is met again, and shown, by the lanes.
-                    let _ = intake.look().await;
-                    let alarmed = watch.alarmed(&self.shared);
-                    if alarmed || next_look <= Instant::now() {
-                        let complete =
-                            self.discover(&mut reading, &mut readers, &mut watch, alarmed).await;
-                        next_look = Instant::now() + if complete { RARELY } else { LOOK / 2 };
-                    }
-                }
-            }
-        }
-        while readers.join_next().await.is_some() {}
-        self.shared.health.forget(&self.part());
-    }
-
-    fn backlog(&self) -> config::Backlog {
-        self.settings.backlog.unwrap_or(self.shared.config.backlog)
-    }
-
-    fn part(&self) -> String {
-        format!("handler {}", self.description.name)
-    }
-
-    /// Finds the streams of the subscriptions and starts a reader for each new one; whether all
-    /// that is subscribed to is read now.
-    async fn discover(
-        &self,
-        reading: &mut BTreeMap<String, i64>,
-        readers: &mut JoinSet<(String, End)>,
-        watch: &mut Watch,
-        alarmed: bool,
-    ) -> bool {
-        let filters: Vec<String> =
-            self.description.subscriptions.iter().map(|s| s.subject.clone()).collect();
-        let streams = match find_streams(&self.shared.nats, &filters).await {
-            Ok(streams) => streams,
-            Err(why) => {
-                self.shared.health.away(&self.part(), &why.to_string());
+            if self.stop.is_cancelled() {
                 return false;
             }
-        };
-        let overlap = crate::model::subject::overlap;
-        let missing: Vec<&String> = filters
-            .iter()
-            .filter(|f| {
-                !streams.iter().any(|s| s.subjects.iter().any(|subject| overlap(subject, f)))
-            })
-            .collect();
-        let mut complete = missing.is_empty();
-        if complete {
-            self.shared.health.back(&self.part());
-        } else {
-            let why =
-                format!("no stream has subject {missing:?}; create one, or run `tribox provision`");
-            self.shared.health.away(&self.part(), &why);
-        }
-        for stream in streams {
-            if reading.contains_key(&stream.name) {
-                if alarmed {
-                    watch.look_at(&self.shared, &self.description, &stream).await;
-                }
-                continue;
+            match obstacle(&self.shared.nats, &self.description, Some(partition.of)).await {
+                Ok(None) => return true,
+                Ok(Some(why)) => self.shared.health.away(part, &why),
+                Err(why) => self.shared.health.away(part, &why.to_string()),
             }
-            if !watch.allows(&self.shared, &self.description, &stream).await {
-                complete = false;
-                continue;
-            }
-            let mine = filters.iter().filter(|f| stream.subjects.iter().any(|s| overlap(s, f)));
-            let mine = mine.cloned().collect();
-            match self.reader(&stream, mine).await {
-                Ok(reader) => {
-                    reading.insert(stream.name.clone(), stream.created);
-                    readers.spawn(async move { (stream.name, reader.run().await) });
-                }
-                Err(why) => {
-                    self.shared.health.away("postgres", &why.to_string());
-                    complete = false;
-                }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
-        if alarmed {
-            watch.looked();
-        }
-        complete
     }
-
-    async fn reader(&self, stream: &StreamInfo, filters: Vec<String>) -> Result<Reader, StoreAway> {
-        let name = &self.description.name;
-        let position = self.shared.store.position(name, &stream.name, stream.created).await?;
-        let floor = position.map_or(0, |(_, floor)| u64::try_from(floor).unwrap_or_default());
-        let ordered = self.description.keyed();
-        let source = Arc::new(Source::new(stream.name.clone(), stream.created, floor, ordered));
-        tracing::info!(handler = name, stream = stream.name, "consuming {}", filters.join(", "));
-        let turn = self.settings.turn.unwrap_or(self.shared.config.lanes.turn);
-        // Enough for every lane to have a turn in hand, one waiting, and one on its way.
-        let max_in_hand = i64::try_from(turn * self.lanes.len() * 4).unwrap_or(4_096);
-        Ok(Reader {
-            nats: self.shared.nats.clone(),
-            consumption: Consumption {
-                handler: name.clone(),
-                stream: stream.name.clone(),
-                filters,
-                ordered,
-                max_in_hand: max_in_hand.clamp(64, 16_384),
-            },
-            source,
-            router: Arc::new(Router::new(&self.description)),
-            lanes: self.lanes.clone(),
-            acknowledge: Acknowledge::new(&self.shared.nats),
-            fence: self.shared.fence.clone(),
-            health: self.shared.health.clone(),
-            metrics: self.metrics.clone(),
-            stop: self.stop.clone(),
-        })
-    }
-}
-
-fn default_lanes() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4)
 }

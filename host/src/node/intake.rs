@@ -12,6 +12,7 @@ use super::ports::Piles;
 use crate::config::Backlog;
 use crate::lane::ports::{DueParked, StoreAway};
 use crate::lane::{Gate, Intake};
+use crate::model::Unit;
 use crate::stream::lane_of_key;
 use crate::telemetry::HandlerMetrics;
 
@@ -22,8 +23,9 @@ const COUNT: Duration = Duration::from_secs(5);
 /// Parked messages of one state that are counted at most, beyond what the limit asks for.
 const COUNTED: i64 = 200_000;
 
-/// The intake of one handler.
+/// The intake of one handler, or a partition of it.
 pub struct Supervisor<S> {
+    unit: Unit,
     handler: String,
     store: S,
     limits: Backlog,
@@ -47,7 +49,7 @@ struct Reason {
 
 impl<S: Piles> Supervisor<S> {
     pub fn new(
-        handler: String,
+        unit: Unit,
         store: S,
         limits: Backlog,
         metrics: HandlerMetrics,
@@ -55,7 +57,8 @@ impl<S: Piles> Supervisor<S> {
         due: Vec<mpsc::Sender<DueParked>>,
     ) -> Self {
         Supervisor {
-            handler,
+            handler: unit.handler().to_owned(),
+            unit,
             store,
             limits,
             metrics,
@@ -157,7 +160,11 @@ impl<S: Piles> Supervisor<S> {
         self.paused_keys = keys;
     }
 
+    /// Hands a parked message to its lane, unless another partition has its key.
     fn hand_out(&self, parked: DueParked) {
+        if !self.unit.has_key(parked.key.as_deref()) {
+            return;
+        }
         let lane = match &parked.key {
             Some(key) => lane_of_key(key, self.due.len()),
             None => usize::try_from(parked.id).unwrap_or_default() % self.due.len(),

@@ -11,7 +11,9 @@ mod lane;
 pub mod lease;
 mod plugins;
 pub mod ports;
+mod posts;
 mod restored;
+mod term;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -29,7 +31,7 @@ use crate::relay::ports::Delayed;
 use crate::relay::{self, Relay, RelayTask, SCHEDULED, Scheduler};
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::store::Postgres;
-use crate::stream::{Fence, Moment, Nats, Publisher};
+use crate::stream::{Fence, Nats, Publisher};
 use crate::telemetry::{Health, Metrics};
 
 pub use self::clock::SystemClock;
@@ -54,6 +56,8 @@ pub struct Shared<S = Postgres, N = Nats> {
     pub caution: Arc<Caution>,
     /// Holds while this process is the node that it is registered as.
     pub fence: Fence,
+    /// The units that it works on or stands by for.
+    pub posts: Arc<posts::Posts>,
     /// Rises when the database may have lost what it had committed.
     pub suspicion: Arc<AtomicU64>,
     /// Ends the node: it can write no more.
@@ -141,14 +145,14 @@ async fn start(
     let Some(pool) = connect_postgres(&config.postgres, &health, &stop).await? else {
         return Ok(None);
     };
-    connect::migrate(&pool, config.postgres.migrate).await?;
+    if !connect::migrate(&pool, config.postgres.migrate, &health, &stop).await? {
+        return Ok(None);
+    }
     let Some(nats) = connect_nats(&config.nats, &health, &stop).await? else { return Ok(None) };
-    let name = connect::node_name(&config);
-    let holder = connect::holder();
-    let (asked, lease) = (Moment::now(), config.node.lease);
-    let registered =
-        crate::store::register(&pool, &name, &holder, lease).await.map_err(|why| error(&why))?;
-    let fence = Fence::new(asked.after(lease));
+    let Some((registered, fence)) = connect::register(&pool, &config, &health, &stop).await else {
+        return Ok(None);
+    };
+    health.back("postgres");
     tracing::info!(node = registered.node.name, epoch = registered.node.epoch, "registered");
     let store = Postgres::new(pool, config.postgres.connections, registered.node.clone());
     let caution = Arc::new(connect::caution(registered));
@@ -174,6 +178,7 @@ async fn start(
         metrics,
         caution,
         fence,
+        posts: Arc::default(),
         suspicion: Arc::default(),
         lost: lost_sender,
     };
@@ -194,6 +199,7 @@ impl Node {
         let background_stop = CancellationToken::new();
         let mut background = JoinSet::new();
         background.spawn(schedule(shared.clone(), background_stop.clone()));
+        background.spawn(posts::balance(shared.clone(), background_stop.clone()));
         background.spawn(housekeeping::prune(shared.clone(), background_stop.clone()));
         let handlers_stop = CancellationToken::new();
         let mut handlers = JoinSet::new();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::clock::SystemClock;
 use super::{Ousted, Shared};
 use crate::lane::ports::{Clock as _, StoreAway};
-use crate::model::{Description, InboxKey};
+use crate::model::{InboxKey, Unit};
 use crate::store::Inbox;
 use crate::stream::{Consumed, Nats, NatsError, Passed, Passing, StreamInfo, consumed};
 
@@ -132,10 +132,11 @@ impl Watch {
     pub async fn look_at(
         &mut self,
         shared: &Shared,
-        description: &Description,
+        unit: &Unit,
+        keyed: bool,
         stream: &StreamInfo,
     ) {
-        match judge(shared, description, stream).await {
+        match judge(shared, unit, keyed, stream).await {
             Ok(None) => {}
             Ok(Some(_)) => {
                 let why = "the database was restored to an earlier time; this node begins anew";
@@ -155,15 +156,16 @@ impl Watch {
     pub async fn allows(
         &mut self,
         shared: &Shared,
-        description: &Description,
+        unit: &Unit,
+        keyed: bool,
         stream: &StreamInfo,
     ) -> bool {
-        let (handler, name) = (&description.name, &stream.name);
-        let part = format!("stream {name} of {handler}");
+        let (handler, name) = (unit.handler(), &stream.name);
+        let part = format!("stream {name} of {unit}");
         if self.stopped.get(name).is_some_and(|again| Instant::now() < *again) {
             return false;
         }
-        match judge(shared, description, stream).await {
+        match judge(shared, unit, keyed, stream).await {
             Ok(None) => {
                 self.failures = 0;
                 if self.stopped.remove(name).is_some() {
@@ -219,16 +221,17 @@ impl Watch {
 
 async fn judge(
     shared: &Shared,
-    description: &Description,
+    unit: &Unit,
+    keyed: bool,
     stream: &StreamInfo,
 ) -> Result<Option<Lost>, Unknown> {
-    let (handler, name) = (&description.name, &stream.name);
+    let name = &stream.name;
     // The consumer first: what it was told by now is in the database by now.
-    let Some(consumed) = consumed(&shared.nats, name, handler).await? else { return Ok(None) };
+    let Some(consumed) = consumed(&shared.nats, name, unit).await? else { return Ok(None) };
     let what = Compare {
-        handler,
-        position: shared.store.position(handler, name, stream.created).await?,
-        keyed: description.keyed(),
+        handler: unit.handler(),
+        position: shared.store.position(&unit.to_string(), name, stream.created).await?,
+        keyed,
         consumed: &consumed,
         remembered_since: remembered_since(shared.config.retention.inbox),
         all: false,

@@ -60,6 +60,28 @@ pub(super) fn was_in_the_way(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 
+/// Why migrations are not known, or were not applied.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct MigrateError {
+    message: String,
+    /// The database cannot be used for now: it was cut off, is short of something, shuts down, starts,
+    /// or is read-only, and waiting mends that.
+    pub passing: bool,
+}
+
+impl From<sqlx::Error> for MigrateError {
+    fn from(why: sqlx::Error) -> Self {
+        let passing = match code(&why).as_deref() {
+            None => !matches!(why, sqlx::Error::Configuration(_)),
+            Some(code) => {
+                code == "25006" || matches!(code.get(..2), Some("08" | "40" | "53" | "57"))
+            }
+        };
+        MigrateError { message: why.to_string(), passing }
+    }
+}
+
 /// An error of a commit.
 pub(super) fn of_commit(error: &sqlx::Error) -> CommitError {
     let text = error.to_string();

@@ -66,7 +66,7 @@ pub struct OpenLog {
     pub last: i64,
 }
 
-/// A log of a handler that another node wrote and that is not published to its end.
+/// A log of a unit that another node wrote and that is not published to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftLog {
     pub writer: i32,
@@ -172,6 +172,25 @@ impl Postgres {
         patiently(query.execute(&self.pool)).await.map(drop)
     }
 
+    /// Tells which units this node works on or stands by for.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn want(&self, units: &[String]) -> Result<(), StoreAway> {
+        let query =
+            sqlx::query(sql!("want")).bind(&self.node.name).bind(self.node.epoch).bind(units);
+        patiently(query.execute(&self.pool)).await.map(drop)
+    }
+
+    /// The unit that this node should give up to one that has less.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn surplus(&self) -> Result<Option<String>, StoreAway> {
+        let query = sqlx::query_scalar(sql!("surplus")).bind(&self.node.name);
+        patiently(query.fetch_one(&self.pool)).await
+    }
+
     /// Logs that this node publishes and has not published to their end; `inherited`: those alone
     /// that it took over from other nodes.
     ///
@@ -190,12 +209,13 @@ impl Postgres {
         patiently(query.fetch_all(&self.pool)).await
     }
 
-    /// Logs of a handler that other nodes wrote and that are not published to their end.
+    /// Logs of a unit that other nodes wrote and that are not published to their end, and those of its
+    /// handler when it was split otherwise.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn left_logs(&self, handler: &str) -> Result<Vec<LeftLog>, StoreAway> {
-        let query = sqlx::query(sql!("left_logs")).bind(handler).bind(&self.node.name);
+    pub async fn left_logs(&self, unit: &str) -> Result<Vec<LeftLog>, StoreAway> {
+        let query = sqlx::query(sql!("left_logs")).bind(unit).bind(&self.node.name);
         let rows = patiently(query.fetch_all(&self.pool)).await?;
         let log =
             |row: &PgRow| Ok(LeftLog { writer: row.try_get("id")?, node: row.try_get("node")? });

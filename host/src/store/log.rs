@@ -33,14 +33,14 @@ pub struct LoggedEntry {
 }
 
 impl Postgres {
-    /// Opens the log of a lane, one of `lanes` of a handler on this node, making it where it is new;
-    /// `owned`: this node must own the handler.
+    /// Opens the log of a lane, one of `lanes` of a unit on this node, making it where it is new;
+    /// `owned`: this node must own the unit.
     ///
     /// # Errors
-    /// The database cannot be used, or this node may not write for the handler.
+    /// The database cannot be used, or this node may not write for the unit.
     pub async fn open_writer(
         &self,
-        handler: &str,
+        unit: &str,
         lane: i32,
         lanes: i32,
         owned: bool,
@@ -51,7 +51,7 @@ impl Postgres {
         let query = sqlx::query(sql!("open_writer"))
             .bind(&self.node.name)
             .bind(self.node.epoch)
-            .bind(handler)
+            .bind(unit)
             .bind(lane)
             .bind(lanes)
             .bind(owned);
@@ -79,14 +79,14 @@ impl Postgres {
         state().map_err(is_away)
     }
 
-    /// Logs of a handler on this node that another number of lanes has written and that are not
+    /// Logs of a unit on this node that another number of lanes has written and that are not
     /// published to their end.
     ///
     /// # Errors
     /// The database cannot be used.
-    pub async fn moved_logs(&self, handler: &str, lanes: i32) -> Result<Vec<i32>, StoreAway> {
+    pub async fn moved_logs(&self, unit: &str, lanes: i32) -> Result<Vec<i32>, StoreAway> {
         let query =
-            sqlx::query_scalar(sql!("moved_logs")).bind(&self.node.name).bind(handler).bind(lanes);
+            sqlx::query_scalar(sql!("moved_logs")).bind(&self.node.name).bind(unit).bind(lanes);
         patiently(query.fetch_all(&self.pool)).await
     }
 

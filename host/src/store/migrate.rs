@@ -3,6 +3,8 @@
 
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 
+use super::MigrateError;
+
 /// A step of the schema.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
@@ -30,6 +32,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "restored",
         sql: include_str!("../../migrations/0005_restored.sql"),
     },
+    Migration {
+        version: 6,
+        name: "partitions",
+        sql: include_str!("../../migrations/0006_partitions.sql"),
+    },
 ];
 
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS tribox;
@@ -43,7 +50,7 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1953655139);";
 ///
 /// # Errors
 /// The database cannot be used.
-pub async fn pending(pool: &PgPool) -> Result<Vec<Migration>, sqlx::Error> {
+pub async fn pending(pool: &PgPool) -> Result<Vec<Migration>, MigrateError> {
     let known: bool = sqlx::query_scalar("SELECT to_regclass('tribox.migrations') IS NOT NULL")
         .fetch_one(pool)
         .await?;
@@ -76,7 +83,7 @@ pub fn print(migrations: &[Migration]) -> String {
 ///
 /// # Errors
 /// The database cannot be used, or the user lacks the rights (CREATE on the database).
-pub async fn migrate(pool: &PgPool) -> Result<Vec<&'static str>, sqlx::Error> {
+pub async fn migrate(pool: &PgPool) -> Result<Vec<&'static str>, MigrateError> {
     let mut applied = Vec::new();
     let steps = pending(pool).await?;
     if steps.is_empty() {
@@ -98,11 +105,11 @@ pub async fn migrate(pool: &PgPool) -> Result<Vec<&'static str>, sqlx::Error> {
 }
 
 /// Runs a script of several statements, which begins and ends its own transaction.
-async fn run(pool: &PgPool, script: String) -> Result<(), sqlx::Error> {
+async fn run(pool: &PgPool, script: String) -> Result<(), MigrateError> {
     let mut connection = pool.acquire().await?;
     let outcome = connection.execute(AssertSqlSafe(script)).await;
     if outcome.is_err() {
         connection.execute("ROLLBACK").await?;
     }
-    outcome.map(drop)
+    Ok(outcome.map(drop)?)
 }

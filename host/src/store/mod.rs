@@ -21,7 +21,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use self::error::ConnectError;
+pub use self::error::{ConnectError, MigrateError};
 pub use self::lease::{Beat, Buried, Claim, Fate, LeftLog, OpenLog};
 pub use self::log::{LoggedEntry, OpenedWriter};
 pub use self::migrate::{MIGRATIONS, Migration, migrate, pending, print as print_migrations};
@@ -30,6 +30,7 @@ pub use self::operator::{
     Batch, HandlerStatus, NodeStatus, NotOperable, Operator, ParkedCount, ParkedDetail,
     ParkedFilter, ParkedLine, PausedKey, Position, Retained, ScheduledCount, ScheduledFilter,
     ScheduledLine, UndeliveredCount, UndeliveredDetail, UndeliveredFilter, UndeliveredLine,
+    UnitStatus,
 };
 pub use self::parked::Standing;
 pub use self::restored::Inbox;
@@ -114,6 +115,8 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("status_nodes", include_str!("../../sql/status_nodes.sql")),
     ("status_paused_keys", include_str!("../../sql/status_paused_keys.sql")),
     ("status_positions", include_str!("../../sql/status_positions.sql")),
+    ("status_units", include_str!("../../sql/status_units.sql")),
+    ("surplus", include_str!("../../sql/surplus.sql")),
     ("suspects", include_str!("../../sql/suspects.sql")),
     ("undelivered_counts", include_str!("../../sql/undelivered_counts.sql")),
     ("undelivered_discard", include_str!("../../sql/undelivered_discard.sql")),
@@ -121,6 +124,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("undelivered_one", include_str!("../../sql/undelivered_one.sql")),
     ("undelivered_retry", include_str!("../../sql/undelivered_retry.sql")),
     ("wake_undelivered", include_str!("../../sql/wake_undelivered.sql")),
+    ("want", include_str!("../../sql/want.sql")),
     ("withdrawn", include_str!("../../sql/withdrawn.sql")),
     ("writer_ids", include_str!("../../sql/writer_ids.sql")),
     ("writer_state", include_str!("../../sql/writer_state.sql")),

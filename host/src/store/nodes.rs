@@ -117,17 +117,17 @@ impl Postgres {
         patiently(query.execute(&self.pool)).await.map(drop)
     }
 
-    /// How far a stream was handled: the highest sequence, and the one up to which all were.
+    /// How far a unit has handled a stream: the highest sequence, and the one up to which all were.
     ///
     /// # Errors
     /// The database cannot be used.
     pub async fn position(
         &self,
-        handler: &str,
+        unit: &str,
         stream: &str,
         created: i64,
     ) -> Result<Option<(i64, i64)>, StoreAway> {
-        let query = sqlx::query(sql!("positions")).bind(handler).bind(stream).bind(created);
+        let query = sqlx::query(sql!("positions")).bind(unit).bind(stream).bind(created);
         let row = patiently(query.fetch_one(&self.pool)).await?;
         let handled: Option<i64> = row.try_get(0).map_err(is_away)?;
         let floor: Option<i64> = row.try_get(1).map_err(is_away)?;

@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::consumption::{ACK_WAIT, Consumption};
 use super::route::{Router, lane_of};
-use super::unreadable::next_unreadable;
 use super::{Acknowledge, Fence, Nats, NatsError};
 use crate::fault::{self, Point};
 use crate::lane::ports::{Admission, Delivery, Source};
@@ -62,12 +61,14 @@ enum Leave {
     End(End),
     /// Look at the consumer again; where order matters, deliveries may have been lost.
     Reopen,
+    /// It delivers nothing, though messages wait: make it anew.
+    Stalled,
 }
 
 impl Reader {
     /// Reads until it is stopped or the stream is gone. Anything else is waited for.
     pub async fn run(self) -> End {
-        let part = format!("stream {} of {}", self.consumption.stream, self.consumption.handler);
+        let part = format!("stream {} of {}", self.consumption.stream, self.consumption.unit);
         let mut expected = None;
         let mut failures = 0_u32;
         let end = loop {
@@ -82,6 +83,14 @@ impl Reader {
                     self.health.back(&part);
                     let opened = Instant::now();
                     let leave = self.read(&consumer, &mut expected).await;
+                    if matches!(leave, Leave::Stalled) {
+                        match self.rebuild().await {
+                            Ok(next) => expected = next,
+                            // It is looked at again, and so is this.
+                            Err(why) => self.health.away(&part, &why.to_string()),
+                        }
+                        continue;
+                    }
                     if matches!(leave, Leave::Reopen)
                         && let Err(why) = self.set_unreadable_aside().await
                     {
@@ -94,7 +103,7 @@ impl Reader {
                         Leave::Reopen if opened.elapsed() < Duration::from_secs(1) => {
                             tokio::time::sleep(Duration::from_millis(100)).await;
                         }
-                        Leave::Reopen => {}
+                        Leave::Reopen | Leave::Stalled => {}
                     }
                 }
                 Ok(None) => break End::StreamGone,
@@ -128,7 +137,7 @@ impl Reader {
         let Some(stream) = self.stream().await? else { return Ok(None) };
         let last = stream.cached_info().state.last_sequence;
         self.look_back(last, "the stream has lost its end: it gives sequences a second time");
-        let durable = self.consumption.durable();
+        let durable = self.consumption.unit.durable();
         let info = match stream.consumer_info(&durable).await {
             Ok(info) => Some(info),
             Err(why) if why.kind() == ConsumerInfoErrorKind::NotFound => None,
@@ -136,7 +145,7 @@ impl Reader {
         };
         let Some(info) = info else {
             tracing::info!(
-                handler = self.consumption.handler,
+                handler = %self.consumption.unit,
                 stream = self.consumption.stream,
                 after = self.source.floor(),
                 "making consumer {durable}"
@@ -168,37 +177,8 @@ impl Reader {
         Ok(Some((consumer, delivered + 1)))
     }
 
-    /// Whether the message that comes next is one that the client cannot read: then it is the
-    /// cause of broken connections, and a lane is to set it aside.
-    async fn set_unreadable_aside(&self) -> Result<(), NatsError> {
-        let Consumption { stream: name, filters, .. } = &self.consumption;
-        let durable = self.consumption.durable();
-        let Some(stream) = self.stream().await? else { return Ok(()) };
-        let info = stream.consumer_info(&durable).await;
-        let info = info.map_err(|why| NatsError::passing("the consumer cannot be read", &why))?;
-        let floor = self.source.floor().max(info.ack_floor.stream_sequence);
-        let Some(unreadable) = next_unreadable(&self.nats, name, filters, floor).await? else {
-            return Ok(());
-        };
-        // As JetStream writes it for a first delivery: it goes by the sequence in the stream.
-        let sequence = unreadable.sequence;
-        let reply = format!("$JS.ACK.{name}.{durable}.1.{sequence}.1.0.0");
-        match self.source.admit(sequence, &reply, Instant::now()) {
-            Admission::New => {
-                self.metrics.received.inc();
-                let delivery = Router::unreadable(&self.source, unreadable);
-                let lane = lane_of(&delivery.message, self.lanes.len());
-                // An error means that the lanes have ended, and so does reading.
-                let _ = self.lanes[lane].send(delivery).await;
-            }
-            Admission::Done => self.acknowledge.ack(&reply).await,
-            Admission::InHand => {}
-        }
-        Ok(())
-    }
-
     /// The stream, unless it is gone or a later one has its name.
-    async fn stream(&self) -> Result<Option<Stream>, NatsError> {
+    pub(super) async fn stream(&self) -> Result<Option<Stream>, NatsError> {
         use jetstream::context::GetStreamErrorKind;
         let name = &self.consumption.stream;
         match self.nats.jetstream.get_stream(name).await {
@@ -221,7 +201,7 @@ impl Reader {
     fn look_back(&self, last: u64, what: &str) {
         if self.consumption.ordered && self.source.went_back(last) {
             tracing::warn!(
-                handler = self.consumption.handler,
+                handler = %self.consumption.unit,
                 stream = self.consumption.stream,
                 last,
                 "{what}; what comes from here on is told from what was handled by its id"
@@ -242,7 +222,7 @@ impl Reader {
     }
 
     /// Makes the consumer anew right behind what was acknowledged without a gap.
-    async fn set_back(
+    pub(super) async fn set_back(
         &self,
         stream: &Stream,
         durable: &str,
@@ -250,10 +230,10 @@ impl Reader {
     ) -> Result<PullConsumer, NatsError> {
         self.metrics.resets.inc();
         tracing::info!(
-            handler = self.consumption.handler,
+            handler = %self.consumption.unit,
             stream = self.consumption.stream,
             after,
-            "setting consumer {durable} back: deliveries were lost or in other hands"
+            "setting consumer {durable} back"
         );
         stream
             .delete_consumer(durable)
@@ -281,6 +261,7 @@ impl Reader {
             }
         };
         let mut tick = tokio::time::interval(TICK);
+        let mut heard = Instant::now();
         loop {
             let mut next = tokio::select! {
                 () = self.stop.cancelled() => {
@@ -293,9 +274,16 @@ impl Reader {
                         return Leave::Reopen;
                     }
                     self.keep_in_hand().await;
+                    if heard.elapsed() >= self.consumption.stalled {
+                        heard = Instant::now();
+                        if self.is_stalled().await {
+                            return Leave::Stalled;
+                        }
+                    }
                     continue;
                 }
             };
+            heard = Instant::now();
             // What is there already needs no look at the clock.
             for left in (0..BURST).rev() {
                 match next {

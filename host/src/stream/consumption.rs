@@ -1,8 +1,10 @@
-//! What one handler consumes of one stream, and the durable consumer that stands for it.
+//! What one handler, or a partition of it, consumes of one stream, and the durable consumer that stands for it.
 
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+
+use crate::model::Unit;
 
 /// When JetStream delivers a message again that was not acknowledged.
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
@@ -10,24 +12,22 @@ pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
 /// What is consumed, and how.
 #[derive(Debug, Clone)]
 pub struct Consumption {
-    pub handler: String,
+    pub unit: Unit,
     pub stream: String,
     pub filters: Vec<String>,
     /// Messages have keys: their order is kept.
     pub ordered: bool,
     /// Messages in hand at most.
     pub max_in_hand: i64,
+    /// When nothing was delivered for so long though messages wait, the consumer is made anew.
+    pub stalled: Duration,
 }
 
 impl Consumption {
-    pub(super) fn durable(&self) -> String {
-        format!("tribox-{}", self.handler)
-    }
-
     pub(super) fn config(&self, deliver_policy: DeliverPolicy) -> pull::Config {
         pull::Config {
-            durable_name: Some(self.durable()),
-            description: Some(format!("tribox: handler {}", self.handler)),
+            durable_name: Some(self.unit.durable()),
+            description: Some(format!("tribox: handler {}", self.unit)),
             deliver_policy,
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,

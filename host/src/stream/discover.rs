@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 
 use super::{Nats, NatsError};
+use crate::model::is_of_partitions;
 use crate::model::subject::overlap;
 
 /// A stream as discovery sees it.
@@ -18,7 +19,8 @@ pub struct StreamInfo {
     pub dedup_window: Duration,
 }
 
-/// All streams that overlap with one of the filters.
+/// All streams that overlap with one of the filters. Those of partitions hold what stands elsewhere, and are
+/// found by who asks for them alone.
 ///
 /// # Errors
 /// JetStream does not answer.
@@ -37,7 +39,12 @@ pub async fn find_streams(nats: &Nats, filters: &[String]) -> Result<Vec<StreamI
             subjects: info.config.subjects,
             dedup_window: info.config.duplicate_window,
         })
-        .filter(|s| s.subjects.iter().any(|a| filters.iter().any(|b| overlap(a, b))))
+        .filter(|s| {
+            let found = |a: &String, b: &String| {
+                overlap(a, b) && is_of_partitions(a) == is_of_partitions(b)
+            };
+            s.subjects.iter().any(|a| filters.iter().any(|b| found(a, b)))
+        })
         .collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)

@@ -9,12 +9,12 @@ use futures_util::StreamExt;
 use super::lookup::PATIENCE;
 use super::route::headers;
 use super::{Nats, NatsError};
-use crate::model::identity;
+use crate::model::{Unit, identity};
 
 /// Messages that are read at once.
 const SOME: usize = 2_000;
 
-/// How a handler's consumer stands.
+/// How the consumer of a handler, or of a partition of one, stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumed {
     /// Everything up to here was acknowledged: the handler said that it was handled.
@@ -37,11 +37,11 @@ pub struct Consumed {
 pub async fn consumed(
     nats: &Nats,
     stream: &str,
-    handler: &str,
+    unit: &Unit,
 ) -> Result<Option<Consumed>, NatsError> {
     let failed = |why: &dyn std::fmt::Display| NatsError::passing("consumers cannot be read", why);
     let found = nats.jetstream.get_stream(stream).await.map_err(|why| failed(&why))?;
-    let info = match found.consumer_info(format!("tribox-{handler}")).await {
+    let info = match found.consumer_info(unit.durable()).await {
         Ok(info) => info,
         Err(why) if why.kind() == ConsumerInfoErrorKind::NotFound => return Ok(None),
         Err(why) => return Err(failed(&why)),
@@ -144,12 +144,12 @@ impl Passing {
 pub async fn rewind(
     nats: &Nats,
     stream: &str,
-    handler: &str,
+    unit: &Unit,
     sequence: u64,
 ) -> Result<(), NatsError> {
     let failed =
         |why: &dyn std::fmt::Display| NatsError::passing("the consumer cannot be set back", why);
-    let durable = format!("tribox-{handler}");
+    let durable = unit.durable();
     let stream = nats.jetstream.get_stream(stream).await.map_err(|why| failed(&why))?;
     let info = stream.consumer_info(&durable).await.map_err(|why| failed(&why))?;
     let mut config = info.config;

@@ -4,19 +4,27 @@ use std::sync::Arc;
 
 use async_nats::jetstream;
 
+use super::partitions::SOURCED;
 use super::unreadable::Unreadable;
 use crate::lane::ports::{Delivery, Source};
-use crate::model::{Description, Failure, Header, Message, Subscription, identity, key_of};
+use crate::model::{Description, Failure, Header, Message, Subscription, Unit, identity, key_of};
 
 /// Turns messages into deliveries for one handler.
 #[derive(Debug)]
 pub struct Router {
     subscriptions: Vec<Subscription>,
+    /// What stands before the subjects, and is not for the handler to see.
+    prefix: String,
 }
 
 impl Router {
-    pub fn new(description: &Description) -> Self {
-        Router { subscriptions: description.subscriptions.clone() }
+    pub fn new(description: &Description, unit: &Unit) -> Self {
+        Router { subscriptions: description.subscriptions.clone(), prefix: unit.prefix() }
+    }
+
+    /// The subject that a message was published to.
+    fn subject(&self, subject: &str) -> String {
+        subject.strip_prefix(&self.prefix).unwrap_or(subject).to_owned()
     }
 
     /// A delivery of a message of `source`; `stored_at` in milliseconds since the Unix epoch.
@@ -30,7 +38,7 @@ impl Router {
     ) -> Delivery {
         let headers = headers(&message);
         let message = message.message;
-        let subject = message.subject.to_string();
+        let subject = self.subject(&message.subject);
         let key = key_of(&self.subscriptions, &subject, &headers, &message.payload);
         let (key, unroutable) = match key {
             Ok(key) => (key, None),
@@ -53,8 +61,9 @@ impl Router {
     }
 
     /// A delivery of a message that the client cannot read, to be set aside.
-    pub(super) fn unreadable(source: &Arc<Source>, message: Unreadable) -> Delivery {
+    pub(super) fn unreadable(&self, source: &Arc<Source>, message: Unreadable) -> Delivery {
         let Unreadable { sequence, subject, payload, stored_at, why } = message;
+        let subject = self.subject(&subject);
         Delivery {
             message: Message {
                 id: identity::message_id(&[], &source.stream, sequence, stored_at),
@@ -87,11 +96,13 @@ pub fn lane_of_key(key: &str, lanes: usize) -> usize {
     usize::try_from(folded).unwrap_or_default()
 }
 
-/// Header lines sorted by name; the client keeps them in no order of its own.
+/// Header lines sorted by name, for the client keeps them in no order of its own; without the one that
+/// tells of partitions.
 pub(super) fn headers(message: &jetstream::Message) -> Vec<Header> {
     let Some(map) = &message.headers else { return Vec::new() };
     let mut headers: Vec<Header> = map
         .iter()
+        .filter(|(name, _)| name.as_ref() as &str != SOURCED)
         .flat_map(|(name, values)| {
             values
                 .iter()

@@ -3,6 +3,7 @@
 //! a message is fetched by itself, through JetStream's API, which hands out bytes, and set aside.
 
 use std::str::FromStr;
+use std::time::Instant;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
@@ -14,7 +15,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::consume::Reader;
+use super::consumption::Consumption;
+use super::route::lane_of;
 use super::{Nats, NatsError};
+use crate::lane::ports::Admission;
 
 /// A message that cannot be handed to a handler.
 #[derive(Debug)]
@@ -25,6 +30,37 @@ pub(super) struct Unreadable {
     /// Milliseconds since the Unix epoch.
     pub stored_at: u64,
     pub why: String,
+}
+
+impl Reader {
+    /// Whether the message that comes next is one that the client cannot read: then it is the
+    /// cause of broken connections, and a lane is to set it aside.
+    pub(super) async fn set_unreadable_aside(&self) -> Result<(), NatsError> {
+        let Consumption { stream: name, filters, .. } = &self.consumption;
+        let durable = self.consumption.unit.durable();
+        let Some(stream) = self.stream().await? else { return Ok(()) };
+        let info = stream.consumer_info(&durable).await;
+        let info = info.map_err(|why| NatsError::passing("the consumer cannot be read", &why))?;
+        let floor = self.source.floor().max(info.ack_floor.stream_sequence);
+        let Some(unreadable) = next_unreadable(&self.nats, name, filters, floor).await? else {
+            return Ok(());
+        };
+        // As JetStream writes it for a first delivery: it goes by the sequence in the stream.
+        let sequence = unreadable.sequence;
+        let reply = format!("$JS.ACK.{name}.{durable}.1.{sequence}.1.0.0");
+        match self.source.admit(sequence, &reply, Instant::now()) {
+            Admission::New => {
+                self.metrics.received.inc();
+                let delivery = self.router.unreadable(&self.source, unreadable);
+                let lane = lane_of(&delivery.message, self.lanes.len());
+                // An error means that the lanes have ended, and so does reading.
+                let _ = self.lanes[lane].send(delivery).await;
+            }
+            Admission::Done => self.acknowledge.ack(&reply).await,
+            Admission::InHand => {}
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]

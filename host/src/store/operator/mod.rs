@@ -18,12 +18,12 @@ pub use self::parked::{ParkedCount, ParkedDetail, ParkedFilter, ParkedLine};
 pub use self::pause::PausedKey;
 pub use self::retained::Retained;
 pub use self::scheduled::{ScheduledCount, ScheduledFilter, ScheduledLine};
-pub use self::status::{HandlerStatus, NodeStatus, Position};
+pub use self::status::{HandlerStatus, NodeStatus, Position, UnitStatus};
 pub use self::undelivered::{
     UndeliveredCount, UndeliveredDetail, UndeliveredFilter, UndeliveredLine,
 };
 use super::error::{is_away, was_in_the_way};
-use super::{ConnectError, PATIENCE, connect, pending};
+use super::{ConnectError, MigrateError, PATIENCE, connect, pending};
 use crate::lane::ports::StoreAway;
 
 /// Rows that are changed at once.
@@ -45,7 +45,7 @@ pub enum NotOperable {
     #[error("the database lacks migrations ({0}); run `tribox migrate`, or start the new host")]
     Migrations(String),
     #[error("Postgres cannot be used: {0}")]
-    Away(#[from] sqlx::Error),
+    Away(#[from] MigrateError),
 }
 
 /// What became of a batch.

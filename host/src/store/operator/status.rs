@@ -48,9 +48,18 @@ pub struct HandlerStatus {
     pub oldest_unsent_ms: Option<i64>,
 }
 
-/// How far a handler has handled a stream.
+/// Who has a handler with keys, or a partition of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnitStatus {
+    pub unit: String,
+    pub node: String,
+    pub since: String,
+}
+
+/// How far a handler, or a partition of one, has handled a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Position {
+    /// The name of the unit: `accounts`, or `accounts/2of4`.
     pub handler: String,
     pub stream: String,
     /// Unix seconds: when the stream was made.
@@ -114,6 +123,19 @@ impl Operator {
                 stream_created: row.try_get("stream_created")?,
                 handled: row.try_get("handled")?,
                 floor: row.try_get("floor")?,
+            })
+        });
+        answered(query.fetch_all(&self.pool)).await
+    }
+
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn units(&self) -> Result<Vec<UnitStatus>, StoreAway> {
+        let query = sqlx::query(sql!("status_units")).try_map(|row: PgRow| {
+            Ok(UnitStatus {
+                unit: row.try_get("unit")?,
+                node: row.try_get("node")?,
+                since: row.try_get("since")?,
             })
         });
         answered(query.fetch_all(&self.pool)).await
