@@ -4,11 +4,14 @@
 mod broker;
 mod chaos;
 mod check;
+mod conform;
 mod database;
 mod handlers;
+mod left;
 mod nats;
 mod node;
 mod reader;
+mod runner;
 mod serial;
 mod store;
 mod world;

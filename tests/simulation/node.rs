@@ -1,7 +1,6 @@
 //! A node of the simulated world: the real lanes, relay, scheduler and leases, started in the order of
 //! host/src/node. It can be frozen, killed and stopped in order.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,26 +13,20 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tribox::config::Config;
-use tribox::lane::ports::{
-    Clock, Delivery, DueParked, Handler, Loaded, Log, LogState, Source, Store, StoreAway,
-};
-use tribox::lane::{Caution, Gate, Lane, Memory, Options, Policy};
-use tribox::model::Description;
-use tribox::node::intake::Supervisor;
+use tribox::lane::Caution;
+use tribox::lane::ports::{Clock, Handler, Loaded};
 use tribox::node::{Ousted, Shared, lease, schedule};
-use tribox::relay::ports::{Outbox, Streams};
-use tribox::relay::{self, Relay, RelayTask};
-use tribox::stream::{Fence, lane_of_key};
+use tribox::relay::{self, RelayTask};
+use tribox::stream::Fence;
 use tribox::telemetry::{Health, Metrics};
 
 use crate::handlers::{BOOK, COUNT, Simulated, TAIL};
 use crate::nats::{Publishing, SimNats};
-use crate::reader::SimReader;
+use crate::runner::Runner;
 use crate::store::SimStore;
 use crate::world::{EPOCH, World, elapsed, watch};
 
 const LEASE: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Whether a process may run.
 #[derive(Default)]
@@ -115,19 +108,22 @@ impl Clock for SkewedClock {
     }
 }
 
+/// What a process is started with.
 #[derive(Clone)]
-struct Birth {
-    world: World,
-    name: String,
+pub struct Birth {
+    pub world: World,
+    pub name: String,
     holder: String,
-    lanes: usize,
+    pub lanes: usize,
     ice: Arc<Ice>,
 }
 
-type Node = Shared<SimStore, SimNats>;
+/// What the parts of a node share.
+pub type Node = Shared<SimStore, SimNats>;
 
 impl Birth {
-    fn spawn(&self, tasks: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
+    /// Starts a task that is frozen with the process.
+    pub fn spawn(&self, tasks: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
         tasks.spawn(Freezing { ice: Arc::clone(&self.ice), task: Box::pin(task) });
     }
 
@@ -198,6 +194,7 @@ impl Birth {
             caution,
             fence,
             suspicion: Arc::default(),
+            posts: Arc::default(),
             lost: lost_sender,
         };
         let (keeper_stop, relay_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -209,7 +206,7 @@ impl Birth {
         self.spawn(&mut relayed, relaying.run(relay_stop.clone()));
         let (mut background, mut handlers) = (JoinSet::new(), JoinSet::new());
         self.spawn(&mut background, schedule(shared.clone(), background_stop.clone()));
-        lease_leftovers(self, &shared, &mut handlers, &clock, &handlers_stop);
+        run_handlers(self, &shared, &mut handlers, &clock, &handlers_stop);
         let outcome = tokio::select! {
             biased;
             () = stop.cancelled() => None,
@@ -242,7 +239,7 @@ impl Birth {
 }
 
 /// Publishes what earlier processes left, then runs the handlers.
-fn lease_leftovers(
+fn run_handlers(
     birth: &Birth,
     shared: &Node,
     tasks: &mut JoinSet<()>,
@@ -269,187 +266,4 @@ fn lease_leftovers(
         }
         while running.join_next().await.is_some() {}
     });
-}
-
-/// Runs one handler, as host/src/node/handler.rs does.
-struct Runner {
-    birth: Birth,
-    shared: Node,
-    description: Arc<Description>,
-    loaded: Arc<ArcSwap<Loaded>>,
-    clock: Arc<dyn Clock>,
-    stop: CancellationToken,
-}
-
-/// The lanes of a handler, and the ways to them.
-struct Lanes {
-    lanes: Vec<Lane<SimStore, SimNats, Relay>>,
-    deliveries: Vec<mpsc::Sender<Delivery>>,
-    due: Vec<mpsc::Sender<DueParked>>,
-    gate: Arc<Gate>,
-}
-
-impl Runner {
-    async fn work(self) {
-        let (name, part) = (self.description.name.clone(), format!("handler {}", self.birth.name));
-        let owned = self.description.keyed();
-        if owned && !lease::own(&self.shared, &name, &part, &self.stop).await {
-            return;
-        }
-        let logs = self.work_on().await;
-        lease::close(&self.shared, &logs).await;
-        if owned {
-            lease::hand_over(&self.shared, &name, logs).await;
-        }
-    }
-
-    async fn work_on(&self) -> Vec<i32> {
-        let opened = loop {
-            let opened = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Vec::new(),
-                opened = self.open() => opened,
-            };
-            match opened {
-                Ok(lanes) => break lanes,
-                Err(_) => tokio::time::sleep(LOOK).await,
-            }
-        };
-        let logs = opened.lanes.iter().map(|lane| lane.log.writer).collect();
-        let mut turns = JoinSet::new();
-        for lane in opened.lanes {
-            let shared = self.shared.clone();
-            self.birth.spawn(&mut turns, async move {
-                if lane.run().await.is_err() {
-                    lease::lost(&shared).await;
-                }
-            });
-        }
-        self.read(opened.deliveries, opened.due, opened.gate).await;
-        while turns.join_next().await.is_some() {}
-        logs
-    }
-
-    async fn open(&self) -> Result<Lanes, StoreAway> {
-        let (name, count) = (&self.description.name, self.birth.lanes);
-        let signed = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-        let (shared, store) = (&self.shared, &self.shared.store);
-        let owned = self.description.keyed();
-        if owned {
-            lease::finish_left(shared, name, "handler").await?;
-        }
-        let logs = store.moved_logs(name, signed(count)).await?;
-        for log in &logs {
-            let LogState { published, last } = store.writer_state(*log).await?;
-            shared.relay.open(*log, published, last);
-        }
-        if !logs.is_empty() {
-            shared.relay.when_empty(logs).await;
-        }
-        store.heal(name, self.loaded.load().component).await?;
-        let mut held: HashMap<usize, Vec<String>> = HashMap::new();
-        for key in store.held_keys(name).await? {
-            held.entry(lane_of_key(&key, count)).or_default().push(key);
-        }
-        let options = Options {
-            turn: 16,
-            turn_bytes: 1 << 20,
-            cache: 1 << 20,
-            policy: Policy {
-                attempts: 1_000,
-                backoff: Duration::from_secs(1),
-                cap: Duration::from_secs(20),
-                ..Policy::default()
-            },
-            backlog: 1_000,
-            announce: Some(format!("dead.{name}")),
-        };
-        let gate = Arc::new(Gate::default());
-        let mut opened = Lanes {
-            lanes: Vec::new(),
-            deliveries: Vec::new(),
-            due: Vec::new(),
-            gate: Arc::clone(&gate),
-        };
-        for n in 0..count {
-            let log = store.open_writer(name, signed(n), signed(count), owned).await?;
-            let published = shared.relay.open(log.id, log.published, log.last);
-            let (sender, deliveries) = mpsc::channel(64);
-            let (due_sender, due) = mpsc::channel(256);
-            opened.deliveries.push(sender);
-            opened.due.push(due_sender);
-            opened.lanes.push(Lane {
-                index: signed(n),
-                handler: Arc::clone(&self.loaded),
-                log: Log { writer: log.id, fence: log.fence, last: log.last, published },
-                store: Arc::new(store.clone()),
-                settle: Arc::new(shared.nats.clone()),
-                outlet: Arc::new(shared.relay.clone()),
-                clock: Arc::clone(&self.clock),
-                gate: Arc::clone(&gate),
-                caution: Arc::clone(&shared.caution),
-                deliveries,
-                due,
-                health: shared.health.clone(),
-                metrics: shared.metrics.handler(name),
-                memory: Memory::new(options.cache, held.remove(&n).unwrap_or_default()),
-                options: options.clone(),
-            });
-        }
-        Ok(opened)
-    }
-
-    /// Reads the streams and hands parked messages that are due to the lanes, until stopped.
-    async fn read(
-        &self,
-        lanes: Vec<mpsc::Sender<Delivery>>,
-        due: Vec<mpsc::Sender<DueParked>>,
-        gate: Arc<Gate>,
-    ) {
-        let shared = &self.shared;
-        let name = self.description.name.clone();
-        let mut intake = Supervisor::new(
-            name.clone(),
-            shared.store.clone(),
-            shared.config.backlog,
-            shared.metrics.handler(&name),
-            gate,
-            due,
-        );
-        let filters: Vec<String> =
-            self.description.subscriptions.iter().map(|s| s.subject.clone()).collect();
-        let mut readers = JoinSet::new();
-        let mut tick = tokio::time::interval(LOOK);
-        loop {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => break,
-                _ = tick.tick() => {}
-            }
-            let _ = intake.look().await;
-            if !readers.is_empty() {
-                continue;
-            }
-            let Ok(streams) = shared.nats.find(&filters).await else { continue };
-            for stream in streams {
-                let floor = shared.store.floor(&name, &stream.name, stream.created).await;
-                let Ok(floor) = floor else { break };
-                let floor = u64::try_from(floor).unwrap_or_default();
-                let ordered = self.description.keyed();
-                let source = Source::new(stream.name, stream.created, floor, ordered);
-                let reader = SimReader {
-                    nats: shared.nats.clone(),
-                    description: Arc::clone(&self.description),
-                    filters: filters.clone(),
-                    source: Arc::new(source),
-                    lanes: lanes.clone(),
-                    fence: shared.fence.clone(),
-                    stop: self.stop.clone(),
-                };
-                self.birth.spawn(&mut readers, reader.run());
-            }
-        }
-        drop(lanes);
-        while readers.join_next().await.is_some() {}
-    }
 }
