@@ -102,6 +102,8 @@ async fn a_handler_runs_is_replaced_and_all_of_it_stops() -> Result<()> {
     let items = std::fs::read(programs::guest("items")?)?;
     drop_in(place, &items)?;
     let mut dev = start(place).await?;
+    let log = dev.host.log();
+    assert!(log.contains("loading the handlers; a new build is compiled"), "{log}");
     let broker = Broker::connect(&dev.nats_url).await?;
     broker.publish("items.create", json!({"id": "7", "name": "lamp"}).to_string()).await?;
     until(&dev, "SELECT count(*) FROM tribox_state.items WHERE key = '7'", 1).await?;

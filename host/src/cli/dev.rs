@@ -114,7 +114,11 @@ impl Dev<'_> {
         loop {
             let directory = PluginDirectory::open(&config.plugins.directory)?;
             let watch = Watch::since(&directory.scan()?);
-            make_streams(&config, &nats, first).await?;
+            tokio::select! {
+                made = make_streams(&config, &nats, first) => made?,
+                // What is being compiled ends with the process.
+                () = stop.cancelled() => return Ok(()),
+            }
             first = false;
             let this = stop.child_token();
             let mut node = std::pin::pin!(node::run(config.clone(), this.clone()));
@@ -214,6 +218,9 @@ async fn follow(
 
 /// Makes what the handlers lack. What is wrong with a file, the host says that loads it, too.
 async fn make_streams(config: &Config, nats: &Nats, first: bool) -> Outcome {
+    if first {
+        say("loading the handlers; a new build is compiled, which takes a while for one in Python");
+    }
     let loading = config.clone();
     let loading = tokio::task::spawn_blocking(move || {
         provision::catalog(&loading).map_err(|why| why.to_string())

@@ -1,7 +1,7 @@
 //! Tests of chains: what a turn does with a message that came through too many handlers, and what it
 //! writes on all that handlers send.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
@@ -118,7 +118,7 @@ fn turn(members: Vec<Member>, policy: &Policy, held: &[&str]) -> (Vec<Fate>, Wri
     let held: HashSet<String> = held.iter().map(|key| (*key).to_owned()).collect();
     let known = HashSet::new();
     let rules = Rules { handler: &sender, policy, held: &held, known: &known, now: 0 };
-    let batch = Batch { members, taken_up: HashMap::new() };
+    let batch = Batch { members, ..Batch::default() };
     let handled = handle(&rules, &batch, Snapshot::new(Arc::new(Nothing))).expect("readable");
     let log = Log { writer: 1, fence: 1, last: 0, published: Arc::new(AtomicI64::new(0)) };
     let source =
