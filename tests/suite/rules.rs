@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use sqlx::{Connection, Executor, PgConnection};
 use tribox::lane::ports::{Commit, CommitError, ListGuard, ListRange, Row, Store as _};
 use tribox::model::InboxKey;
-use tribox::store::{self, OpenedWriter, Postgres};
+use tribox::store::{self, Claim, OpenedWriter, Postgres};
 use tribox_tests::{Stack, wait_until};
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -134,6 +134,21 @@ async fn a_takeover_waits_for_a_commit() -> Result<()> {
     waits_for(&stack, &commits, again).await?;
     let late = store.commit(&commit(&log, 1)).await;
     ensure!(matches!(late, Err(CommitError::Fenced(_))), "{late:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_node_at_a_time_owns_a_unit() -> Result<()> {
+    let stack = Stack::new("owned").await?;
+    let first = node(&stack, "a", LONG).await?;
+    let second = node(&stack, "b", LONG).await?;
+    assert_eq!(first.claim("h").await?, Claim::Owned { crashes: 0 });
+    log(&first, true).await?;
+    assert_eq!(second.claim("h").await?, Claim::Held { by: "a".to_owned() });
+    ensure!(log(&second, true).await.is_err(), "it has opened a log of what another node owns");
+    first.end_node().await?;
+    assert_eq!(second.claim("h").await?, Claim::Owned { crashes: 0 });
+    log(&second, true).await?;
     Ok(())
 }
 

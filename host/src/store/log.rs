@@ -46,7 +46,7 @@ impl Postgres {
         owned: bool,
     ) -> Result<OpenedWriter, StoreAway> {
         if fault::twice(Point::LogOpened) {
-            Box::pin(self.open_writer(handler, lane, lanes, owned)).await?;
+            Box::pin(self.open_writer(unit, lane, lanes, owned)).await?;
         }
         let query = sqlx::query(sql!("open_writer"))
             .bind(&self.node.name)
@@ -165,8 +165,8 @@ impl Postgres {
             .bind(log.fence)
             .bind(first)
             .bind(limit);
-        let moved = patiently(query.fetch_one(&self.pool)).await?;
-        if moved > 0 {
+        let moved: Option<i64> = patiently(query.fetch_one(&self.pool)).await?;
+        if moved > Some(0) {
             fault::point(Point::ScheduledMoved)?;
         }
         Ok(moved)
