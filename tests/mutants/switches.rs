@@ -32,6 +32,7 @@ pub fn put_in(
         once(&read(&rule.file)?, at).with_context(|| rule.name.clone())?;
         once(at, &rule.text).with_context(|| rule.name.clone())?;
         if rule.file.ends_with(".sql") {
+            in_force(&rule.file, at, &read).with_context(|| rule.name.clone())?;
             let without = at.replacen(&rule.text, &rule.instead, 1);
             writeln!(sql, "        Some({n}) => script.replacen({at:?}, {without:?}, 1),")?;
             continue;
@@ -91,6 +92,20 @@ fn change(
     Ok(())
 }
 
+/// No later migration makes the function anew in which `at` stands: nobody would miss a rule in it.
+fn in_force(file: &str, at: &str, read: &impl Fn(&str) -> Result<String>) -> Result<()> {
+    let text = read(file)?;
+    let before = text.split(at).next().unwrap_or_default();
+    let Some((_, function)) = before.rsplit_once("FUNCTION tribox.") else { return Ok(()) };
+    let head = format!("FUNCTION tribox.{}(", function.split('(').next().unwrap_or_default());
+    let steps = read(RUNS_SQL.0)?;
+    let names = steps.split('"').filter_map(|text| text.strip_prefix("../../"));
+    for later in names.filter(|name| name.ends_with(".sql") && *name > file) {
+        ensure!(!read(later)?.contains(&head), "{later} has {head}, so that {file} is past");
+    }
+    Ok(())
+}
+
 fn once(text: &str, what: &str) -> Result<()> {
     let count = text.matches(what).count();
     ensure!(count == 1, "this stands there {count} times, and not once:\n{what}");
@@ -115,12 +130,19 @@ mod tests {
 
     fn read(file: &str) -> Result<String> {
         Ok(match file {
-            "src/a.rs" => "if a && b { c(); }\nif b { d(); }\n".to_owned(),
-            "x.sql" => "SELECT 1 WHERE a;".to_owned(),
-            "src/lib.rs" => MODULES.1.to_owned(),
-            _ => RUNS_SQL.1.to_owned(),
-        })
+            "migrations/1.sql" => "CREATE FUNCTION tribox.f(a) old; CREATE FUNCTION tribox.g(a) g;",
+            "migrations/2.sql" => "CREATE OR REPLACE FUNCTION tribox.f(a) new;",
+            "src/store/migrate.rs" => MIGRATIONS,
+            "src/a.rs" => "if a && b { c(); }\nif b { d(); }\n",
+            "x.sql" => "SELECT 1 WHERE a;",
+            _ => MODULES.1,
+        }
+        .to_owned())
     }
+
+    const MIGRATIONS: &str = "include_str!(\"../../migrations/1.sql\"), \
+                              include_str!(\"../../migrations/2.sql\"), \
+                              connection.execute(AssertSqlSafe(script))";
 
     #[test]
     fn each_rule_becomes_a_choice() {
@@ -145,5 +167,13 @@ mod tests {
         for (at, text) in [(None, "gone"), (None, "b"), (Some("a && b"), "c")] {
             assert!(put_in(&[rule("src/a.rs", at, text, "")], read).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_rule_in_a_function_that_was_made_anew_is_an_error() {
+        let of = |file: &str, text: &str| put_in(&[rule(file, None, text, "")], read).is_ok();
+        assert!(!of("migrations/1.sql", "old"));
+        assert!(of("migrations/1.sql", " g;"));
+        assert!(of("migrations/2.sql", "new"));
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use sqlx::{Connection, Executor, PgConnection};
 use tribox::lane::ports::{Commit, CommitError, ListGuard, ListRange, Row, Store as _};
 use tribox::model::InboxKey;
-use tribox::store::{self, OpenedWriter, Postgres};
+use tribox::store::{self, Claim, OpenedWriter, Postgres};
 use tribox_tests::{Stack, wait_until};
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -138,6 +138,21 @@ async fn a_takeover_waits_for_a_commit() -> Result<()> {
 }
 
 #[tokio::test]
+async fn one_node_at_a_time_owns_a_unit() -> Result<()> {
+    let stack = Stack::new("owned").await?;
+    let first = node(&stack, "a", LONG).await?;
+    let second = node(&stack, "b", LONG).await?;
+    assert_eq!(first.claim("h").await?, Claim::Owned { crashes: 0 });
+    log(&first, true).await?;
+    assert_eq!(second.claim("h").await?, Claim::Held { by: "a".to_owned() });
+    ensure!(log(&second, true).await.is_err(), "it has opened a log of what another node owns");
+    first.end_node().await?;
+    assert_eq!(second.claim("h").await?, Claim::Owned { crashes: 0 });
+    log(&second, true).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn whoever_is_replaced_is_fenced_out() -> Result<()> {
     let stack = Stack::new("replaced").await?;
     let refused = async |what: &str, store: &Postgres, log: &OpenedWriter| {
@@ -164,6 +179,9 @@ async fn whoever_is_replaced_is_fenced_out() -> Result<()> {
     // Whose lease is not over is left alone.
     let other = node(&stack, "c", LONG).await?;
     let of_other = log(&other, false).await?;
+    // It has been quiet for as long as it may be silent, if that were all.
+    let quiet = "UPDATE tribox.nodes SET lease_ms = 1 WHERE name = 'c'";
+    sqlx::query(quiet).execute(&stack.pool).await?;
     ensure!(second.bury().await?.is_empty(), "a node that lives was fenced out");
     other.commit(&commit(&of_other, 2)).await?;
     // By one that takes over what it has given up.

@@ -22,10 +22,12 @@ const TOLD: &[(&str, &str)] = &[
     ("taking over", "the handler was taken over"),
     ("waiting until node", "what another node had left was waited for"),
     ("registers again", "the node registered again"),
-    ("postgres cannot be used", "Postgres was waited for"),
-    ("publishing cannot be used", "the publisher's connection was made anew"),
-    ("read-back cannot be used", "the streams were waited for"),
-    ("stream CHAOS of chaos cannot be used", "the consumer was waited for"),
+    // Not where they are merely slow.
+    ("postgres cannot be used, waiting for it: fault point", "Postgres was waited for"),
+    ("publishing cannot be used, waiting for it: fault point", "the connection was made anew"),
+    ("publishing cannot be used, waiting for it: no acknow", "the connection was made anew"),
+    ("read-back cannot be used, waiting for it: fault point", "the streams were waited for"),
+    ("CHAOS of chaos cannot be used, waiting for it: fault point", "the consumer was waited for"),
     ("is undeliverable and set aside", "a message was set aside"),
     ("were taken after all", "what was set aside was sent"),
 ];
