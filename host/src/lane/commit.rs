@@ -28,6 +28,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
             CommitError::Data(why) => Err(Again::Refused(why)),
             CommitError::Unavailable(why) => {
                 self.memory.unsure = true;
+                self.memory.gave_up = true;
                 self.memory.wary = WARY_TURNS;
                 Err(Again::Away(why))
             }
@@ -53,3 +54,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
 pub(super) fn away(error: StoreAway) -> Again {
     Again::Away(error.0)
 }
+
+#[cfg(test)]
+#[path = "given_up_tests.rs"]
+mod tests;

@@ -17,6 +17,8 @@ mod load;
 mod map;
 mod policy;
 pub mod ports;
+#[cfg(test)]
+mod properties;
 mod settle;
 mod snapshot;
 mod source;
@@ -89,6 +91,8 @@ pub struct Memory {
     wary: u32,
     /// The outcome of a commit is unknown.
     unsure: bool,
+    /// The outcome of some commit was never told: it may have taken place long after that.
+    gave_up: bool,
 }
 
 /// Turns that look into the inbox after a duplicate was met.
@@ -103,7 +107,14 @@ impl Memory {
         let held: Vec<String> = held.into_iter().collect();
         let again = held.iter().map(|key| DueParked { id: 0, key: Some(key.clone()) }).collect();
         let held = held.into_iter().collect();
-        Memory { cache: Cache::new(cache), held, again, wary: FIRST_TURNS, unsure: true }
+        Memory {
+            cache: Cache::new(cache),
+            held,
+            again,
+            wary: FIRST_TURNS,
+            unsure: true,
+            gave_up: false,
+        }
     }
 }
 

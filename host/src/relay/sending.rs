@@ -52,7 +52,7 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
         if relayed.resolving || relayed.rest_until > now {
             return false;
         }
-        let asked = relayed.log.doubtful();
+        let asked = relayed.log.doubtful(now);
         if asked.is_empty() {
             return true;
         }

@@ -279,8 +279,9 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
                 match found {
                     Ok(found) => {
                         self.health.back("read-back");
+                        let now = Instant::now();
                         for (seq, id) in asked {
-                            relayed.log.resolved(seq, found.contains(&id));
+                            relayed.log.resolved(seq, found.contains(&id), now);
                         }
                         relayed.note();
                     }
