@@ -28,7 +28,8 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
             CommitError::Data(why) => Err(Again::Refused(why)),
             CommitError::Unavailable(why) => {
                 self.memory.unsure = true;
-                self.memory.gave_up = true;
+                // It may take place at any time; whatever this lane does then, the relay has to know.
+                self.outlet.look_again(self.log.writer);
                 self.memory.wary = WARY_TURNS;
                 Err(Again::Away(why))
             }

@@ -91,8 +91,6 @@ pub struct Memory {
     wary: u32,
     /// The outcome of a commit is unknown.
     unsure: bool,
-    /// The outcome of some commit was never told: it may have taken place long after that.
-    gave_up: bool,
 }
 
 /// Turns that look into the inbox after a duplicate was met.
@@ -107,14 +105,7 @@ impl Memory {
         let held: Vec<String> = held.into_iter().collect();
         let again = held.iter().map(|key| DueParked { id: 0, key: Some(key.clone()) }).collect();
         let held = held.into_iter().collect();
-        Memory {
-            cache: Cache::new(cache),
-            held,
-            again,
-            wary: FIRST_TURNS,
-            unsure: true,
-            gave_up: false,
-        }
+        Memory { cache: Cache::new(cache), held, again, wary: FIRST_TURNS, unsure: true }
     }
 }
 

@@ -51,10 +51,6 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
         }
         if handled.fates.iter().any(|fate| matches!(fate, Fate::Duplicate)) {
             self.memory.wary = WARY_TURNS;
-            if self.memory.gave_up {
-                // That commit has taken place since, maybe, and the relay knows nothing of it.
-                self.outlet.look_again(self.log.writer);
-            }
         }
     }
 

@@ -78,24 +78,43 @@ impl Protocol {
         }
     }
 
-    /// `make_sure` in `lane/load.rs`: how far the log goes, where that is not known.
+    /// The first part of `load` in `lane/load.rs`: how far the log goes, where that is not known.
     pub(crate) fn make_sure(&self, world: &mut World, node: u8, lane: u8) {
         let log = world.lane(node, lane).log;
         let last = world.postgres.logs[usize::from(log)].last();
         let lane = world.lane_mut(node, lane);
-        lane.unsure = false;
+        if let Turn::Drained(batch) = std::mem::take(&mut lane.turn) {
+            lane.turn = Turn::Sure(batch);
+        }
         if self.rules.keep(Rule::MakeSure) && last > lane.last {
             lane.last = last;
             world.relay_goes_to(node, log, last);
         }
     }
 
-    /// `load` in `lane/load.rs`.
+    /// The third part: which keys are held, where that is not known.
+    pub(crate) fn ask_held(&self, world: &mut World, node: u8, lane: u8) {
+        let held = self.held_keys(&world.postgres, lane);
+        let lane = world.lane_mut(node, lane);
+        lane.unsure = false;
+        let Turn::Loaded(batch, _) = &lane.turn else { return };
+        if self.rules.keep(Rule::AskHeldKeys) {
+            for key in batch.members.iter().map(|member| self.scene.message(member.seq).key) {
+                if held.has(key) {
+                    lane.held.add(key);
+                }
+            }
+        }
+    }
+
+    /// `read` in `lane/load.rs`.
     pub(crate) fn load(&self, world: &mut World, node: u8, lane: u8) {
         let inbox = world.postgres.inbox;
         let documents = world.postgres.documents.clone();
         let lane = world.lane_mut(node, lane);
-        let Turn::Drained(batch) = std::mem::take(&mut lane.turn) else { return };
+        let (Turn::Drained(batch) | Turn::Sure(batch)) = std::mem::take(&mut lane.turn) else {
+            return;
+        };
         let again = |m: &Member| m.origin == Origin::Stream { redelivered: true };
         let look =
             (lane.wary && self.rules.keep(Rule::LookAtInbox)) || batch.members.iter().any(again);
@@ -181,6 +200,10 @@ impl Protocol {
             lane.wary = true;
         }
         lane.turn = Turn::Drained(refresh(lane, batch));
+        let log = lane.log;
+        if outcome == Outcome::Unknown {
+            world.look_out_for(commit.node, log);
+        }
     }
 
     /// The answer does not come: `CommitError::Unavailable`.
@@ -191,6 +214,8 @@ impl Protocol {
         lane.unsure = true;
         lane.wary = true;
         lane.turn = Turn::Drained(refresh(lane, batch));
+        let log = lane.log;
+        world.look_out_for(node, log);
     }
 
     /// `lane/settle.rs`.
@@ -209,10 +234,6 @@ impl Protocol {
             log.entries.extend(&handled.entries);
         }
         world.announce(node, log, last, &handled.entries);
-        if handled.duplicates && self.rules.keep(Rule::TellTheRelay) {
-            let last = world.postgres.logs[usize::from(log)].last();
-            world.relay_goes_to(node, log, last);
-        }
         let arrived = arrived(&batch);
         for seq in &arrived {
             world.node_mut(node).source.done(*seq);

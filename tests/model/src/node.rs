@@ -85,10 +85,7 @@ impl Protocol {
     /// `lanes` in `node/handler.rs`.
     pub(crate) fn open(&self, world: &mut World, node: u8) {
         for lane in 0..self.scene.lanes {
-            let mut held = self.held_keys(&world.postgres, lane);
-            if !self.rules.keep(Rule::HeldFromStart) {
-                held = Default::default();
-            }
+            let held = self.held_keys(&world.postgres, lane);
             let log = world.postgres.open_log(node, lane, self.rules);
             self.open_log(world, node, log);
             let row = &world.postgres.logs[usize::from(log)];

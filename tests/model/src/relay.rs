@@ -39,13 +39,20 @@ impl World {
         relay.iter().find(|relayed| relayed.log == log).expect("an opened log")
     }
 
-    fn relayed_mut(&mut self, node: u8, log: u8) -> Option<&mut Relayed> {
+    pub(crate) fn relayed_mut(&mut self, node: u8, log: u8) -> Option<&mut Relayed> {
         self.node_mut(node).relay.iter_mut().find(|relayed| relayed.log == log)
     }
 
     pub(crate) fn relay_goes_to(&mut self, node: u8, log: u8, last: u8) {
         if let Some(relayed) = self.relayed_mut(node, log) {
             relayed.goes_to(last);
+        }
+    }
+
+    /// `Ask::LookAgain` in `relay/task.rs`.
+    pub(crate) fn look_out_for(&mut self, node: u8, log: u8) {
+        if let Some(relayed) = self.relayed_mut(node, log) {
+            relayed.unsure = true;
         }
     }
 
@@ -92,7 +99,20 @@ impl Protocol {
         }
         let doubtful_to = if self.rules.keep(Rule::DoubtAtStart) { last } else { 0 };
         let slots = Vec::new();
-        world.node_mut(node).relay.push(Relayed { log, published, last, doubtful_to, slots });
+        let relayed = Relayed { log, published, last, doubtful_to, unsure: false, slots };
+        world.node_mut(node).relay.push(relayed);
+    }
+
+    /// `look_out` in `relay/task.rs`: how far a log goes that a commit may still come to.
+    pub(crate) fn look_out(&self, world: &mut World, node: u8, log: u8) {
+        let last = world.postgres.logs[usize::from(log)].last();
+        world.relay_goes_to(node, log, last);
+    }
+
+    /// Whether a log has entries that the relay does not know, and that it looks for.
+    pub(crate) fn may_look_out(&self, world: &World, relayed: &Relayed) -> bool {
+        let last = world.postgres.logs[usize::from(relayed.log)].last();
+        relayed.unsure && self.rules.keep(Rule::LookOut) && last > relayed.last
     }
 
     /// Reads a log on: `read_more` in `relay/sending.rs`.

@@ -29,8 +29,10 @@ rules! {
     LookAtInbox: "host/src/lane/load.rs", "if self.memory.wary > 0";
     /// After an outcome that nobody knows, the log is asked how far it goes.
     MakeSure: "host/src/lane/load.rs", "if state.last > self.log.last";
-    /// What a duplicate has sent may be news to the relay: it looks at the log again.
-    TellTheRelay: "host/src/lane/settle.rs", "self.outlet.look_again(self.log.writer)";
+    /// After an outcome that nobody knows, it is asked which keys are held.
+    AskHeldKeys: "host/src/lane/load.rs", "self.memory.held.extend(held.into_iter()";
+    /// A log whose commit was given up is looked at again and again: it may take place any time.
+    LookOut: "host/src/relay/sending.rs", "filter(|(_, relayed)| relayed.unsure)";
     /// State, inbox and outbox are one transaction.
     OneTransaction: "host/migrations/0002_functions.sql", "INSERT INTO tribox.outbox (writer, seq";
     /// What a turn has read is as it was when it commits.
@@ -41,12 +43,12 @@ rules! {
     /// A commit checks the fence of its log.
     FenceInCommit: "host/migrations/0002_functions.sql", "w.fence = out_fence FOR KEY SHARE";
     /// Whoever takes over raises the fences of all logs.
-    RaiseFences: "host/migrations/0004_nodes.sql",
-        "SET fence = tribox.new_fence(w.fence) WHERE w.handler = p_unit";
+    RaiseFences: "host/migrations/0006_partitions.sql",
+        "SET fence = tribox.new_fence(w.fence) WHERE w.unit = p_unit";
     /// Whoever takes over publishes what the dead node left.
     TakeOverLogs: "host/migrations/0004_nodes.sql", "SET node = p_node, lane = -w.id";
     /// What is left of another node is published before anything new is handled.
-    FinishLeft: "host/src/node/handler.rs", "lease::finish_left(&self.shared, name";
+    FinishLeft: "host/src/node/term.rs", "lease::finish_left(&self.shared, &unit";
     /// A consumer with messages in other hands is set back.
     SetBack: "host/src/stream/consume.rs", "info.num_ack_pending > 0 || info.num_waiting > 0";
     /// Where a delivery is missing the reader stops, and sets the consumer back.
@@ -57,8 +59,6 @@ rules! {
     WaitBehindHeld: "host/src/lane/handle.rs", "self.rules.held.contains(key)";
     /// What waits stays where it is when the one before it fails again.
     StayBehindFailed: "host/src/lane/handle.rs", "return Ok(Fate::Untouched)";
-    /// Keys with waiting messages are held from the start.
-    HeldFromStart: "host/src/node/handler.rs", "self.shared.store.held_keys(name)";
     /// A log is read from its cursor on.
     ReadFromCursor: "host/src/relay/log.rs", "(self.read_to(), room)";
     /// The cursor passes an entry once it is stored.

@@ -56,6 +56,11 @@ pub fn small() -> Vec<Scene> {
             &two,
             Faults { give_ups: 1, ..kill },
         )),
+        alone(scene(
+            "a message fails, and answers to commits do not come",
+            &[failing, two[1]],
+            Faults { give_ups: 1, ..NONE },
+        )),
         scene("a message fails twice, one waits behind it, and a kill", &[failing, two[1]], kill),
         scene("a node is stopped, another killed", &two, Faults { stops: 1, ..kill }),
         lanes(scene(

@@ -64,6 +64,10 @@ pub enum Step {
         node: u8,
         lane: u8,
     },
+    AskHeld {
+        node: u8,
+        lane: u8,
+    },
     Handle {
         node: u8,
         lane: u8,
@@ -111,6 +115,10 @@ pub enum Step {
     },
     WriteCursors {
         node: u8,
+    },
+    LookOut {
+        node: u8,
+        log: u8,
     },
     // What an old connection had taken arrives late, or never.
     ArriveLate {
@@ -220,8 +228,15 @@ impl Protocol {
                     Turn::Drained(_) if quiet && of_lane.unsure => {
                         return Some(Step::MakeSure { node, lane });
                     }
-                    Turn::Drained(_) if quiet => return Some(Step::Load { node, lane }),
-                    Turn::Loaded(..) => return Some(Step::Handle { node, lane }),
+                    Turn::Drained(_) | Turn::Sure(_) if quiet => {
+                        return Some(Step::Load { node, lane });
+                    }
+                    Turn::Loaded(..) if quiet && of_lane.unsure => {
+                        return Some(Step::AskHeld { node, lane });
+                    }
+                    Turn::Loaded(..) if !of_lane.unsure => {
+                        return Some(Step::Handle { node, lane });
+                    }
                     _ => {}
                 }
             }
@@ -280,7 +295,8 @@ impl Protocol {
                 }
             }
             Turn::Drained(_) if own.unsure => steps.push(Step::MakeSure { node, lane }),
-            Turn::Drained(_) => steps.push(Step::Load { node, lane }),
+            Turn::Drained(_) | Turn::Sure(_) => steps.push(Step::Load { node, lane }),
+            Turn::Loaded(..) if own.unsure => steps.push(Step::AskHeld { node, lane }),
             Turn::Loaded(..) => {}
             Turn::Committing(..) => steps.push(Step::GiveUp { node, lane }),
             Turn::Committed(..) => {
@@ -296,6 +312,9 @@ impl Protocol {
         let mut behind = false;
         for relayed in &own.relay {
             let log = relayed.log;
+            if self.may_look_out(world, relayed) {
+                steps.push(Step::LookOut { node, log });
+            }
             if relayed.in_doubt() {
                 steps.push(Step::Ask { node, log });
             } else if may_send && self.next_entry(relayed).is_some() {
@@ -338,6 +357,7 @@ impl Protocol {
             Step::Drain { node, lane, due } => self.drain(world, node, lane, due),
             Step::MakeSure { node, lane } => self.make_sure(world, node, lane),
             Step::Load { node, lane } => self.load(world, node, lane),
+            Step::AskHeld { node, lane } => self.ask_held(world, node, lane),
             Step::Handle { node, lane } => self.handle(world, node, lane),
             Step::GiveUp { node, lane } => self.give_up(world, node, lane),
             Step::Settle { node, lane } => self.settle(world, node, lane, true),
@@ -351,6 +371,7 @@ impl Protocol {
             Step::ArriveUnheard { node } => self.arrive(world, node, false),
             Step::Break { node } => self.break_connection(world, node),
             Step::WriteCursors { node } => self.write_cursors(world, node),
+            Step::LookOut { node, log } => self.look_out(world, node, log),
             Step::ArriveLate { ghost } => self.arrive_late(world, ghost),
             Step::Vanish { ghost } => drop(world.broker.ghosts.remove(ghost)),
             Step::Forget { id } => self.forget(world, id),

@@ -235,6 +235,8 @@ pub enum Turn {
     #[default]
     None,
     Drained(Batch),
+    /// The log was asked how far it goes, where that was not known.
+    Sure(Batch),
     Loaded(Batch, Loaded),
     Committing(Batch, Handled),
     Committed(Batch, Handled),
@@ -282,6 +284,8 @@ pub struct Relayed {
     pub published: u8,
     pub last: u8,
     pub doubtful_to: u8,
+    /// A commit to it was given up.
+    pub unsure: bool,
     /// Entries behind `published` that are in memory.
     pub slots: Vec<Slot>,
 }
