@@ -11,7 +11,7 @@ export RUST_TEST_THREADS ?= 3
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests languages test-languages host release demo test faults disasters mutants simulate bench lint fmt \
+.PHONY: help setup guests languages test-languages host release demo test faults disasters mutants simulate model fuzz bench lint fmt \
 	test-cargo-component clean-tools
 
 help: ## Show this list
@@ -38,7 +38,7 @@ demo: guests host ## See it work: 20,000 commands, duplicates, a kill -9, and th
 	cargo run --quiet -p tribox-tests --bin demo -- $(DEMO)
 
 test: guests languages host ## Run all tests, against real servers that they start themselves
-	cargo test -p tribox -p tribox-tests
+	cargo test -p tribox -p tribox-tests -p tribox-model
 	cargo test $(GUEST_PACKAGES) -p tribox-guest
 
 faults: guests host ## Have each thing go wrong at each fault point (POINTS=after-commit: those alone)
@@ -55,6 +55,13 @@ simulate: ## Run the real lanes, relay and leases in a simulated world (SEEDS=n 
 mutants: guests host ## Take out one safety rule at a time; some test must turn red (RULES=fence: those alone)
 	RULES="$(RULES)" cargo run --quiet -p tribox-tests --bin mutants
 
+model: ## Check the model of the protocol with larger bounds, and show the shortest way to each broken promise
+	TRIBOX_MODEL=1 cargo test --release -p tribox-model -- --nocapture --test-threads 1
+
+fuzz: guests ## Give whatever takes apart what others send more inputs (TIMES=n SEED=s)
+	TRIBOX_FUZZ=$(or $(TIMES),20) TRIBOX_SEED=$(or $(SEED),2) \
+		cargo test -p tribox-tests --test suite fuzz -- --nocapture
+
 bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run; SWEEPS=1: one thing varied)
 	cargo build --release -p tribox -p tribox-tests --bin tribox --bin bench
 	TRIBOX_BIN=$(CURDIR)/target/release/tribox target/release/bench \
@@ -62,7 +69,7 @@ bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short 
 
 lint: setup ## Check formatting, clippy with warnings as errors, and cargo deny where it is installed
 	cargo fmt --all --check
-	cargo clippy -p tribox -p tribox-tests --all-targets -- -D warnings
+	cargo clippy -p tribox -p tribox-tests -p tribox-model --all-targets -- -D warnings
 	cargo clippy $(GUEST_PACKAGES) -p tribox-guest --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "cargo deny is not installed: skipped"; fi

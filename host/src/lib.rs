@@ -11,6 +11,8 @@ pub mod cli;
 pub mod config;
 pub mod desk;
 pub mod fault;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod lane;
 pub mod model;
 pub mod node;

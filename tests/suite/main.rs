@@ -38,6 +38,7 @@ mod doctor;
 mod duplicate;
 mod failure;
 mod faults;
+mod fuzz;
 mod golden;
 mod intake;
 mod interop;

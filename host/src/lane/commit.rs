@@ -28,6 +28,8 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
             CommitError::Data(why) => Err(Again::Refused(why)),
             CommitError::Unavailable(why) => {
                 self.memory.unsure = true;
+                // It may take place at any time; whatever this lane does then, the relay has to know.
+                self.outlet.look_again(self.log.writer);
                 self.memory.wary = WARY_TURNS;
                 Err(Again::Away(why))
             }
@@ -53,3 +55,7 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
 pub(super) fn away(error: StoreAway) -> Again {
     Again::Away(error.0)
 }
+
+#[cfg(test)]
+#[path = "given_up_tests.rs"]
+mod tests;

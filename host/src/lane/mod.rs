@@ -17,6 +17,8 @@ mod load;
 mod map;
 mod policy;
 pub mod ports;
+#[cfg(test)]
+mod properties;
 mod settle;
 mod snapshot;
 mod source;

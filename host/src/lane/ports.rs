@@ -303,7 +303,7 @@ pub trait Outlet: Send + Sync + 'static {
     /// A hint that these entries now stand in the log; the log itself is the truth.
     fn committed(&self, writer: i32, entries: Vec<Entry>);
 
-    /// The log may have entries that nobody announced: a commit of unknown outcome.
+    /// The log may have entries that nobody announces, now or later: a commit of unknown outcome.
     fn look_again(&self, writer: i32);
 
     /// Messages over core NATS, once and without a promise.

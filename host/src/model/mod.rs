@@ -11,6 +11,8 @@ pub mod key;
 pub mod limits;
 pub mod message;
 mod print;
+#[cfg(test)]
+mod properties;
 pub mod rules;
 pub mod subject;
 mod unit;

@@ -11,69 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// An entry that waits for its acknowledgement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
-    pub seq: i64,
-    pub id: String,
-    pub subject: String,
-    pub headers: String,
-    pub payload: Bytes,
-    /// Milliseconds since the Unix epoch.
-    pub committed_at: i64,
-    pub expires_at: Option<i64>,
-}
+use super::slot::{Blocked, CARE, GOOD, Slot, State};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Unsent,
-    InFlight,
-    /// Held back by a refusal of its subject.
-    Stuck,
-    Done,
-}
-
-#[derive(Debug)]
-struct Slot {
-    entry: Pending,
-    state: State,
-    /// It may have been sent before: by an earlier process, or over a connection that broke.
-    doubtful: bool,
-    /// Headers and payload were dropped and are read again before it is sent.
-    light: bool,
-}
+pub use super::slot::Pending;
 
 /// Stuck entries that are kept whole; those beyond it are light.
 const LIGHT: usize = 256;
 /// Light entries that are read again at once.
 const FILLED: usize = 256;
-
-/// A subject whose stream refuses.
-#[derive(Debug)]
-struct Blocked {
-    /// Sequences that wait, in order.
-    queue: VecDeque<i64>,
-    refusals: u32,
-    until: Instant,
-    probing: bool,
-    /// Until then its entries leave one at a time: where a stream refuses and takes in turn (it is
-    /// full, and somebody takes from it), those in flight together would change places.
-    careful_until: Instant,
-}
-
-/// How long after a refusal the entries of a subject leave one at a time.
-const CARE: Duration = Duration::from_secs(2);
-
-impl Blocked {
-    fn front(&self) -> Option<i64> {
-        self.queue.front().copied()
-    }
-
-    /// Whether its first entry may be tried again.
-    fn is_ready(&self, now: Instant) -> bool {
-        !self.probing && self.until <= now && !self.queue.is_empty()
-    }
-}
 
 /// One writer's log.
 #[derive(Debug)]
@@ -95,6 +40,8 @@ pub struct WriterLog {
     doubtful_to: i64,
     /// Whether any entry may be in doubt.
     doubts: bool,
+    /// When what streams said first becomes too old to go by.
+    stale_from: Option<Instant>,
     /// Whether every entry is: what sends it may have been handled before, and forgotten.
     wary: bool,
 }
@@ -121,6 +68,7 @@ impl WriterLog {
             capacity,
             doubtful_to: last,
             doubts: false,
+            stale_from: None,
             wary: false,
         }
     }
@@ -189,7 +137,14 @@ impl WriterLog {
     }
 
     fn push(&mut self, entry: Pending, doubtful: bool) {
-        self.slots.push_back(Slot { entry, state: State::Unsent, doubtful, light: false });
+        self.slots.push_back(Slot {
+            entry,
+            state: State::Unsent,
+            doubtful,
+            sent_before: doubtful,
+            asked: None,
+            light: false,
+        });
     }
 
     /// The only way in which a slot changes its state.
@@ -212,9 +167,14 @@ impl WriterLog {
     pub fn wants_bodies(&self, now: Instant) -> Option<(i64, usize)> {
         let light = |seq: &i64| self.index(*seq).is_some_and(|at| self.slots[at].light);
         let unsent = || self.slots.get(self.next).map(|slot| slot.entry.seq);
-        let probe = self.blocked.values().filter(|b| b.is_ready(now)).filter_map(Blocked::front);
-        let seq = probe.chain(self.again.front().copied()).chain(unsent()).find(light)?;
+        let seq = self.leaving(now).chain(unsent()).find(light)?;
         Some((seq - 1, FILLED))
+    }
+
+    /// Entries that were stuck and leave next.
+    fn leaving(&self, now: Instant) -> impl Iterator<Item = i64> {
+        let ready = self.blocked.values().filter(move |blocked| blocked.is_ready(now));
+        ready.filter_map(Blocked::front).chain(self.again.front().copied())
     }
 
     /// Takes in bodies that were read again.
@@ -239,19 +199,20 @@ impl WriterLog {
     }
 
     /// The next entry to send, which is in flight from now on. None as well where its body is to be
-    /// read again first.
+    /// read again first, or its stream to be asked.
     pub fn send(&mut self, now: Instant) -> Option<&Pending> {
-        let next = self.probe(now).or_else(|| self.next_unblocked()).or_else(|| self.probe(now))?;
+        let next =
+            self.probe(now).or_else(|| self.next_unblocked(now)).or_else(|| self.probe(now))?;
         let at = self.index(next)?;
         self.turn(at, State::InFlight);
         Some(&self.slots[at].entry)
     }
 
     /// The next entry of a subject that is not blocked; those that are line up behind it.
-    fn next_unblocked(&mut self) -> Option<i64> {
+    fn next_unblocked(&mut self, now: Instant) -> Option<i64> {
         while let Some(seq) = self.again.front().copied() {
-            let at = self.index(seq);
-            if at.is_some_and(|at| self.slots[at].light) {
+            let at = self.index(seq).filter(|at| self.slots[*at].state == State::Stuck);
+            if at.is_some_and(|at| self.slots[at].waits(now)) {
                 return None;
             }
             self.again.pop_front();
@@ -264,12 +225,12 @@ impl WriterLog {
             if self.slots[at].state == State::Unsent {
                 let slot = &self.slots[at];
                 if let Some(blocked) = self.blocked.get_mut(&slot.entry.subject) {
-                    blocked.queue.push_back(slot.entry.seq);
+                    blocked.line_up(slot.entry.seq);
                     self.next += 1;
                     self.turn(at, State::Stuck);
                     continue;
                 }
-                if slot.light {
+                if slot.waits(now) {
                     return None;
                 }
                 self.next += 1;
@@ -282,9 +243,10 @@ impl WriterLog {
 
     /// The first entry of a refused subject whose time has come.
     fn probe(&mut self, now: Instant) -> Option<i64> {
+        // One that is on its way already is not sent a second time.
         let whole = |seq: i64| {
             let at = self.slots.binary_search_by_key(&seq, |slot| slot.entry.seq);
-            at.is_ok_and(|at| !self.slots[at].light)
+            at.is_ok_and(|at| self.slots[at].state == State::Stuck && !self.slots[at].waits(now))
         };
         let ready = |b: &&mut Blocked| b.is_ready(now) && b.front().is_some_and(whole);
         let blocked = self.blocked.values_mut().find(ready)?;
@@ -340,9 +302,11 @@ impl WriterLog {
 
     /// An entry was refused: its subject waits, and goes on with it.
     pub fn refused(&mut self, seq: i64, now: Instant) -> Option<Refused> {
-        let at = self.index(seq)?;
-        self.turn(at, State::Stuck);
-        let subject = self.slots[at].entry.subject.clone();
+        let refused = self.index(seq).filter(|at| self.slots[*at].state != State::Done)?;
+        self.turn(refused, State::Stuck);
+        // Its stream has been asked, and now says itself that it has no copy.
+        self.slots[refused].sent_before = false;
+        let subject = self.slots[refused].entry.subject.clone();
         let blocked = self.blocked.entry(subject).or_insert_with(|| Blocked {
             queue: VecDeque::new(),
             refusals: 0,
@@ -351,10 +315,7 @@ impl WriterLog {
             careful_until: now,
         });
         blocked.careful_until = now + CARE;
-        let place = blocked.queue.partition_point(|waiting| *waiting < seq);
-        if blocked.queue.get(place) != Some(&seq) {
-            blocked.queue.insert(place, seq);
-        }
+        blocked.line_up(seq);
         // Entries that were in flight together count as one refusal.
         if blocked.probing && blocked.queue.front() == Some(&seq) {
             blocked.refusals += 1;
@@ -362,6 +323,16 @@ impl WriterLog {
             let pause = Duration::from_millis(100).saturating_mul(1 << blocked.refusals.min(8));
             blocked.until = now + pause.min(Duration::from_secs(10));
         }
+        // It went through for a while, and not all that waited has left.
+        let slots = &self.slots;
+        self.again.retain(|waiting| {
+            let at = slots.binary_search_by_key(waiting, |slot| slot.entry.seq);
+            let same = at.is_ok_and(|at| slots[at].entry.subject == slots[refused].entry.subject);
+            if same && at.is_ok_and(|at| slots[at].state == State::Stuck) {
+                blocked.line_up(*waiting);
+            }
+            !same
+        });
         Some(Refused { refusals: blocked.refusals })
     }
 
@@ -369,7 +340,8 @@ impl WriterLog {
     pub fn start_again(&mut self, now: Instant) {
         for at in 0..self.slots.len() {
             let slot = &mut self.slots[at];
-            slot.doubtful |= slot.state == State::InFlight;
+            slot.sent_before |= slot.state == State::InFlight;
+            slot.doubtful |= slot.sent_before && slot.state != State::Done;
             self.doubts |= slot.doubtful;
             if slot.state != State::Done {
                 self.turn(at, State::Unsent);
@@ -388,22 +360,38 @@ impl WriterLog {
     }
 
     /// Entries to send that may have been sent before: the stream may have forgotten their ids.
-    pub fn doubtful(&mut self) -> Vec<Pending> {
-        if !self.doubts {
+    pub fn doubtful(&mut self, now: Instant) -> Vec<Pending> {
+        if self.stale_from.is_some_and(|from| from <= now) {
+            self.stale_from = None;
+            for slot in self.slots.iter_mut().filter(|slot| slot.sent_before && !slot.doubtful) {
+                if slot.is_stale(now) {
+                    slot.doubtful = true;
+                    self.doubts |= slot.state == State::Unsent;
+                } else if let Some(at) = slot.asked {
+                    let from = self.stale_from.get_or_insert(at + GOOD);
+                    *from = (*from).min(at + GOOD);
+                }
+            }
+        }
+        let in_doubt = |seq: &i64| self.index(*seq).is_some_and(|at| self.slots[at].doubtful);
+        let leaving: Vec<i64> = self.leaving(now).filter(in_doubt).collect();
+        if !self.doubts && leaving.is_empty() {
             return Vec::new();
         }
         let open = |slot: &&Slot| slot.doubtful && slot.state == State::Unsent;
         self.doubts = self.slots.iter().any(|slot| open(&slot));
-        let asked = self.slots.iter().filter(open);
-        asked.map(|slot| slot.entry.clone()).collect()
+        let asked = self.slots.iter().filter(open).map(|slot| slot.entry.clone());
+        asked.chain(leaving.iter().filter_map(|seq| self.entry(*seq)).cloned()).collect()
     }
 
-    /// The stream was asked for an entry; it is no longer in doubt.
-    pub fn resolved(&mut self, seq: i64, stored: bool) {
+    /// The stream was asked for an entry; it is no longer in doubt, for a while.
+    pub fn resolved(&mut self, seq: i64, stored: bool, now: Instant) {
         if stored {
             self.done(seq);
         } else if let Some(at) = self.index(seq) {
             self.slots[at].doubtful = false;
+            self.slots[at].asked = Some(now);
+            self.stale_from.get_or_insert(now + GOOD);
         }
     }
 }
@@ -411,3 +399,7 @@ impl WriterLog {
 #[cfg(test)]
 #[path = "log_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "log_properties.rs"]
+mod properties;

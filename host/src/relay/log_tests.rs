@@ -16,8 +16,8 @@ fn sent(log: &mut WriterLog, now: Instant) -> Vec<i64> {
     std::iter::from_fn(|| log.send(now).map(|entry| entry.seq)).collect()
 }
 
-fn doubtful(log: &mut WriterLog) -> Vec<i64> {
-    log.doubtful().into_iter().map(|entry| entry.seq).collect()
+fn doubtful(log: &mut WriterLog, now: Instant) -> Vec<i64> {
+    log.doubtful(now).into_iter().map(|entry| entry.seq).collect()
 }
 
 #[test]
@@ -42,7 +42,9 @@ fn a_broken_connection_sends_again_what_was_not_stored() {
     sent(&mut log, now);
     log.stored(2, now);
     log.start_again(now);
-    assert_eq!(doubtful(&mut log), [1, 3]);
+    assert_eq!(doubtful(&mut log, now), [1, 3]);
+    assert_eq!(sent(&mut log, now), [0; 0]);
+    [1, 3].iter().for_each(|seq| log.resolved(*seq, false, now));
     assert_eq!(sent(&mut log, now), [1, 3]);
 }
 
@@ -107,11 +109,59 @@ fn entries_of_an_earlier_process_are_in_doubt_until_resolved() {
     assert_eq!(log.wants(), Some((2, 10)));
     log.read(2, vec![entry(3, "a"), entry(4, "a")]);
     log.announce(vec![entry(5, "a")]);
-    assert_eq!(doubtful(&mut log), [3, 4]);
-    log.resolved(3, true);
-    log.resolved(4, false);
-    assert_eq!(doubtful(&mut log), [0; 0]);
+    assert_eq!(doubtful(&mut log, now), [3, 4]);
+    log.resolved(3, true, now);
+    log.resolved(4, false, now);
+    assert_eq!(doubtful(&mut log, now), [0; 0]);
     assert_eq!(sent(&mut log, now), [4, 5]);
+}
+
+/// A process that is frozen, say, between asking and sending.
+#[test]
+fn what_a_stream_said_counts_for_a_while_only() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 3, 10);
+    log.read(0, vec![entry(1, "a"), entry(2, "a"), entry(3, "b")]);
+    assert_eq!(doubtful(&mut log, now), [1, 2, 3]);
+    assert_eq!(sent(&mut log, now), [0; 0], "nothing leaves while it is in doubt");
+    (1..=3).for_each(|seq| log.resolved(seq, false, now));
+    assert_eq!(log.send(now).map(|entry| entry.seq), Some(1));
+    let later = now + GOOD;
+    assert_eq!(log.send(later), None);
+    assert_eq!(doubtful(&mut log, later), [2, 3]);
+    log.resolved(2, true, later);
+    log.resolved(3, false, later);
+    assert_eq!(sent(&mut log, later), [3]);
+}
+
+#[test]
+fn what_was_in_doubt_and_not_sent_is_in_doubt_again_after_a_broken_connection() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 2, 10);
+    log.read(0, vec![entry(1, "a"), entry(2, "a")]);
+    (1..=2).for_each(|seq| log.resolved(seq, false, now));
+    log.announce(vec![entry(3, "a")]);
+    log.start_again(now);
+    assert_eq!(doubtful(&mut log, now), [1, 2], "3 was never sent");
+}
+
+#[test]
+fn a_stuck_entry_in_doubt_is_asked_for_before_it_leaves() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 2, 10);
+    log.read(0, vec![entry(1, "a"), entry(2, "a")]);
+    (1..=2).for_each(|seq| log.resolved(seq, false, now));
+    assert_eq!(log.send(now).map(|entry| entry.seq), Some(1));
+    log.refused(1, now);
+    assert_eq!(sent(&mut log, now), [0; 0]);
+    let later = now + Duration::from_secs(60);
+    assert_eq!(doubtful(&mut log, later), [0; 0], "1 was refused, and 2 is not about to leave");
+    assert_eq!(sent(&mut log, later), [1]);
+    log.stored(1, later);
+    assert_eq!(sent(&mut log, later), [0; 0]);
+    assert_eq!(doubtful(&mut log, later), [2]);
+    log.resolved(2, false, later);
+    assert_eq!(sent(&mut log, later), [2]);
 }
 
 #[test]
@@ -209,6 +259,57 @@ fn a_stream_that_refuses_and_takes_in_turn_keeps_the_order() {
         }
     }
     assert_eq!(stored, (1..=20).collect::<Vec<_>>());
+}
+
+/// A full stream with many that wait, whose bodies are read again bit by bit.
+#[test]
+fn a_subject_that_is_refused_once_more_is_not_overtaken_by_what_was_to_leave() {
+    let mut now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 100);
+    log.announce((1..=4).map(|seq| entry(seq, "a")).collect());
+    assert_eq!(log.send(now).map(|entry| entry.seq), Some(1));
+    log.refused(1, now);
+    assert_eq!(sent(&mut log, now), [0; 0]);
+    now += CARE;
+    assert_eq!(sent(&mut log, now), [1]);
+    log.stored(1, now);
+    assert_eq!(log.send(now).map(|entry| entry.seq), Some(2));
+    log.refused(2, now);
+    assert_eq!(sent(&mut log, now), [0; 0], "3 stays behind 2");
+    now += Duration::from_secs(10);
+    assert_eq!(sent(&mut log, now), [2]);
+}
+
+#[test]
+fn what_is_refused_later_than_what_was_to_leave_stays_behind_it() {
+    let mut now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 100);
+    log.announce((1..=3).map(|seq| entry(seq, "a")).collect());
+    assert_eq!(sent(&mut log, now), [1, 2, 3]);
+    log.refused(1, now);
+    now += CARE;
+    // 2 was in flight with it and is taken: 1 is to leave at once. But then 3 is refused.
+    log.stored(2, now);
+    log.refused(3, now);
+    now += Duration::from_secs(10);
+    assert_eq!(sent(&mut log, now), [1]);
+}
+
+#[test]
+fn an_entry_that_is_tried_again_is_on_its_way_once() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 100);
+    log.announce((1..=3).map(|seq| entry(seq, "a")).collect());
+    assert_eq!(sent(&mut log, now), [1, 2, 3]);
+    log.refused(2, now);
+    log.stored(1, now);
+    assert_eq!(sent(&mut log, now), [2]);
+    // One that was in flight with it is taken; 2 still is on its way.
+    log.stored(3, now);
+    assert_eq!(sent(&mut log, now), [0; 0]);
+    log.stored(2, now);
+    assert_eq!((log.published(), log.backlog()), (3, 0));
+    assert_eq!(log.refused(2, now), None);
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod ports;
 mod refusals;
 mod scheduler;
 mod sending;
+mod slot;
 mod task;
 
 use std::sync::Arc;

@@ -46,13 +46,33 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
         }
     }
 
+    /// Looks at the logs that a commit may still come to.
+    pub(super) fn look_out(&mut self) {
+        let unsure = self.logs.iter().filter(|(_, relayed)| relayed.unsure);
+        let writers: Vec<i32> = unsure.map(|(writer, _)| *writer).collect();
+        writers.into_iter().for_each(|writer| self.look(writer));
+    }
+
+    /// Finds out how far a log goes.
+    pub(super) fn look(&mut self, writer: i32) {
+        let Some(relayed) = self.logs.get_mut(&writer) else { return };
+        if std::mem::replace(&mut relayed.looking, true) {
+            return;
+        }
+        let store = self.store.clone();
+        self.jobs.push(Box::pin(async move {
+            let last = store.writer_state(writer).await.map(|state| state.last);
+            Done::Looked { writer, last }
+        }));
+    }
+
     /// Whether everything that may have been sent before was looked for in its stream.
     fn doubts_resolved(&mut self, writer: i32, now: Instant, wall: i64) -> bool {
         let Some(relayed) = self.logs.get_mut(&writer) else { return true };
         if relayed.resolving || relayed.rest_until > now {
             return false;
         }
-        let asked = relayed.log.doubtful();
+        let asked = relayed.log.doubtful(now);
         if asked.is_empty() {
             return true;
         }

@@ -44,6 +44,9 @@ pub(super) struct Relayed {
     pub(super) written: i64,
     pub(super) reading: bool,
     pub(super) resolving: bool,
+    /// A commit to it was given up: it may take place at any time, so it is looked at again and again.
+    pub(super) unsure: bool,
+    pub(super) looking: bool,
     /// Until then the store or the stream is not asked again.
     pub(super) rest_until: Instant,
 }
@@ -113,7 +116,10 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
             // What is rare comes first, so that it has its turn however much arrives.
             tokio::select! {
                 biased;
-                _ = cursors.tick() => self.write_cursors(),
+                _ = cursors.tick() => {
+                    self.write_cursors();
+                    self.look_out();
+                }
                 _ = tick.tick() => self.answer_waiting(),
                 Some(done) = self.jobs.next() => self.finished(done),
                 Some(event) = self.events.recv() => {
@@ -164,6 +170,8 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
                     written: cursor,
                     reading: false,
                     resolving: false,
+                    unsure: false,
+                    looking: false,
                     rest_until: Instant::now(),
                 };
                 self.logs.insert(writer, relayed);
@@ -184,7 +192,12 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
                     relayed.log.goes_to(last);
                 }
             }
-            Ask::LookAgain { writer, last: None } => self.look(writer),
+            Ask::LookAgain { writer, last: None } => {
+                if let Some(relayed) = self.logs.get_mut(&writer) {
+                    relayed.unsure = true;
+                }
+                self.look(writer);
+            }
             Ask::Transient { entries } => {
                 let Some((connection, _)) = self.connection else { return };
                 for Entry { id, subject, headers, payload, .. } in entries {
@@ -234,15 +247,6 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
         }
     }
 
-    /// Finds out how far a log goes.
-    fn look(&mut self, writer: i32) {
-        let store = self.store.clone();
-        self.jobs.push(Box::pin(async move {
-            let last = store.writer_state(writer).await.map(|state| state.last);
-            Done::Looked { writer, last }
-        }));
-    }
-
     fn finished(&mut self, done: Done) {
         match done {
             Done::Read { writer, after, entries } => {
@@ -265,6 +269,7 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
             }
             Done::Looked { writer, last } => {
                 let Some(relayed) = self.logs.get_mut(&writer) else { return };
+                relayed.looking = false;
                 match last {
                     Ok(last) => relayed.log.goes_to(last),
                     Err(why) => {
@@ -279,8 +284,9 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
                 match found {
                     Ok(found) => {
                         self.health.back("read-back");
+                        let now = Instant::now();
                         for (seq, id) in asked {
-                            relayed.log.resolved(seq, found.contains(&id));
+                            relayed.log.resolved(seq, found.contains(&id), now);
                         }
                         relayed.note();
                     }

@@ -65,7 +65,7 @@ pub(super) fn load(sandbox: &Arc<Inner>, wasm: &[u8]) -> Result<Guest, Problem> 
     let component = compile(sandbox, &digest, wasm)?;
     let imports = check_imports(sandbox, &component)?;
     let contract = check_exports(sandbox, &component)?;
-    let mismatch = |error: wasmtime::Error| Problem::Mismatch(format!("{error:#}"));
+    let mismatch = |error: wasmtime::Error| Problem::Mismatch(for_people(&format!("{error:#}")));
     let pre = sandbox.linker.instantiate_pre(&component).map_err(mismatch)?;
     let pre = PluginPre::new(pre).map_err(mismatch)?;
     let description = describe(sandbox, &pre)?;
@@ -107,7 +107,7 @@ fn compile(sandbox: &Inner, digest: &str, wasm: &[u8]) -> Result<Component, Prob
         return Ok(component);
     }
     let component = Component::from_binary(&sandbox.engine, wasm)
-        .map_err(|error| Problem::Invalid(format!("{error:#}")))?;
+        .map_err(|error| Problem::Invalid(for_people(&format!("{error:#}"))))?;
     if let Some(cache) = &sandbox.cache {
         cache.put(&sandbox.engine, digest, &component);
     }
@@ -119,7 +119,7 @@ fn check_imports(sandbox: &Inner, component: &Component) -> Result<Vec<Import>, 
     ty.imports(&sandbox.engine)
         .map(|(name, _)| match linker::classify(name) {
             Ok(kind) => Ok(Import { name: name.to_owned(), kind }),
-            Err(remedy) => Err(Problem::ForeignImport { import: name.to_owned(), remedy }),
+            Err(remedy) => Err(Problem::ForeignImport { import: shown(name), remedy }),
         })
         .collect()
 }
@@ -134,11 +134,29 @@ fn check_exports(sandbox: &Inner, component: &Component) -> Result<String, Probl
             (Some(version), ComponentItem::ComponentInstance(_)) if version.starts_with("0.1.") => {
                 return Ok(version.to_owned());
             }
-            _ => names.push(format!("`{name}`")),
+            _ => names.push(name),
         }
     }
-    let found = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    let listed: Vec<String> = names.iter().take(NAMED).map(|n| format!("`{}`", shown(n))).collect();
+    let found = match names.len() {
+        0 => "nothing".to_owned(),
+        count if count > NAMED => format!("{} and {} more", listed.join(", "), count - NAMED),
+        _ => listed.join(", "),
+    };
     Err(Problem::NotAHandler(found))
+}
+
+/// Exports that are named where none of them is a handler.
+const NAMED: usize = 5;
+
+/// A name of a component as it is shown: it can be as long as its author likes.
+fn shown(name: &str) -> String {
+    rules::shorten_to(name, 200)
+}
+
+/// What wasmtime says of a file, some of it in the file's own words.
+fn for_people(text: &str) -> String {
+    traps::for_people(text).replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 /// Asks the component to describe itself: this also is the trial instantiation that finds records
@@ -152,7 +170,7 @@ fn describe(sandbox: &Arc<Inner>, pre: &PluginPre<State>) -> Result<Description,
     let plugin = match pre.instantiate(&mut run.store) {
         Ok(plugin) => plugin,
         Err(error) if is_forced(&error, &run.store) => return Err(forced(&mut run, &error)),
-        Err(error) => return Err(Problem::Mismatch(format!("{error:#}"))),
+        Err(error) => return Err(Problem::Mismatch(for_people(&format!("{error:#}")))),
     };
     match plugin.tribox_handler_handler().call_describe(&mut run.store) {
         Ok(description) => {

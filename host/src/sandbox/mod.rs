@@ -11,6 +11,8 @@ mod cache;
 mod clock;
 mod engine;
 mod guest;
+#[cfg(test)]
+mod hostile_tests;
 mod linker;
 mod load;
 mod memory;

@@ -31,14 +31,14 @@ fn handler(describe: &str, handle: &str) -> Vec<u8> {
 }
 
 /// Runs out of fuel long before the deadline: each turn costs twenty units and takes no time.
-fn looping() -> String {
+pub(super) fn looping() -> String {
     format!("(loop {} (br 0)) unreachable", "(drop (i32.const 1))".repeat(20))
 }
 
 const DESCRIBE: &str = "i32.const 1024";
 const HANDLE: &str = "i32.const 2048";
 
-struct Nothing;
+pub(super) struct Nothing;
 
 impl Documents for Nothing {
     fn get(&mut self, _: &str, _: &str) -> Result<Option<String>, Unreadable> {
@@ -56,7 +56,7 @@ impl Documents for Nothing {
     }
 }
 
-fn message() -> Message {
+pub(super) fn message() -> Message {
     Message {
         id: "m-1".into(),
         subject: "in".into(),

@@ -65,6 +65,7 @@
       (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64) (result i32)
       ;;HANDLE
     )
+    ;;MODULE
   )
   (core instance $code (instantiate $code))
   (alias core export $code "memory" (core memory $memory))
@@ -77,4 +78,5 @@
     (export "describe" (func $describe))
     (export "handle" (func $handle)))
   (export "tribox:handler/handler@0.1.0" (instance $handler))
+  ;;COMPONENT
 )

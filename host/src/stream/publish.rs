@@ -219,6 +219,19 @@ struct PubError {
     description: String,
 }
 
+/// What JetStream answered to a publish: whether it had the message before.
+///
+/// # Errors
+/// It refuses the message, or answers what nobody can read.
+pub fn pub_ack(payload: &[u8]) -> Result<bool, Refusal> {
+    let refused = |code, description| Refusal::Server { code, description };
+    match serde_json::from_slice::<PubAck>(payload) {
+        Ok(PubAck { error: Some(error), .. }) => Err(refused(error.err_code, error.description)),
+        Ok(PubAck { duplicate, .. }) => Ok(duplicate),
+        Err(why) => Err(refused(0, format!("the answer to a publish cannot be read: {why}"))),
+    }
+}
+
 impl Session {
     async fn send_all(
         &mut self,
@@ -273,15 +286,10 @@ impl Session {
         if ack.status == Some(StatusCode::NO_RESPONDERS) {
             return Some(Event::Refused { token, refusal: Refusal::NoStream });
         }
-        let refused = |code, description| {
-            let refusal = Refusal::Server { code, description };
-            Some(Event::Refused { token, refusal })
-        };
-        match serde_json::from_slice::<PubAck>(&ack.payload) {
-            Ok(PubAck { error: Some(error), .. }) => refused(error.err_code, error.description),
-            Ok(PubAck { duplicate, .. }) => Some(Event::Stored { token, duplicate }),
-            Err(why) => refused(0, format!("the answer to a publish cannot be read: {why}")),
-        }
+        Some(match pub_ack(&ack.payload) {
+            Ok(duplicate) => Event::Stored { token, duplicate },
+            Err(refusal) => Event::Refused { token, refusal },
+        })
     }
 
     /// What a complaint of the server means: it names a subject, and no message to it goes through.
@@ -321,13 +329,17 @@ fn broken(fault: Fault) -> String {
 }
 
 /// The subject of `Permissions Violation for Publish to "orders.events"`.
-fn denied_subject(complaint: &str) -> Option<&str> {
+pub fn denied_subject(complaint: &str) -> Option<&str> {
     let (what, rest) = complaint.split_once('"')?;
     let publishing = what.to_ascii_lowercase().starts_with("permissions violation for publish");
     if publishing { rest.split('"').next() } else { None }
 }
 
-pub(super) fn header_map(message: &Publish) -> Result<HeaderMap, String> {
+/// The headers of a message as they are sent.
+///
+/// # Errors
+/// One of its lines is no header; what a handler returns is checked before.
+pub fn header_map(message: &Publish) -> Result<HeaderMap, String> {
     let mut map = HeaderMap::new();
     if message.token.is_some() {
         map.insert(async_nats::header::NATS_MESSAGE_ID, message.id.as_str());
@@ -346,6 +358,49 @@ pub(super) fn header_map(message: &Publish) -> Result<HeaderMap, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        /// What the rules for effects let through, the client takes: otherwise one message would end
+        /// each connection.
+        #[test]
+        fn headers_that_a_handler_may_send_are_sent_as_they_are(
+            headers in proptest::collection::vec(("[!-9;-~]{1,12}", "[^\\r\\n\\x00]{0,20}"), 0..6),
+        ) {
+            let allowed = |name: &str| !name.to_ascii_lowercase().starts_with("nats-");
+            let headers: Vec<_> = headers.into_iter().filter(|(name, _)| allowed(name)).collect();
+            let lines: String = headers.iter().map(|(n, v)| format!("{n}: {v}\n")).collect();
+            let message = Publish {
+                connection: 1,
+                token: Some(1),
+                id: "id-1".into(),
+                subject: "a".into(),
+                headers: lines,
+                payload: Bytes::new(),
+            };
+            let map = header_map(&message).expect("can be sent");
+            let id = map.get(async_nats::header::NATS_MESSAGE_ID).map(|id| id.as_str());
+            proptest::prop_assert_eq!(id, Some("id-1"));
+            for (name, _) in &headers {
+                let sent: Vec<&str> =
+                    map.get_all(name.as_str()).map(|value| value.as_str()).collect();
+                let given: Vec<&str> =
+                    headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect();
+                proptest::prop_assert_eq!(sent, given);
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_to_a_publish_is_read() {
+        assert_eq!(pub_ack(br#"{"stream":"S","seq":1}"#), Ok(false));
+        assert_eq!(pub_ack(br#"{"stream":"S","seq":1,"duplicate":true}"#), Ok(true));
+        let full = br#"{"error":{"code":503,"err_code":10077,"description":"full"}}"#;
+        let refused = |code, description: &str| {
+            Err(Refusal::Server { code, description: description.to_owned() })
+        };
+        assert_eq!(pub_ack(full), refused(10_077, "full"));
+        assert!(matches!(pub_ack(b"what?"), Err(Refusal::Server { code: 0, .. })));
+    }
 
     #[test]
     fn the_subject_of_a_complaint_is_found() {

@@ -118,7 +118,7 @@ fn unreadable(message: RawMessage) -> Option<Unreadable> {
 }
 
 /// What the client stumbles over, as it reads subject and headers.
-fn trouble(subject: &str, headers: &[u8]) -> Option<String> {
+pub(crate) fn trouble(subject: &str, headers: &[u8]) -> Option<String> {
     // JetStream's JSON has this in place of bytes that are no UTF-8.
     if subject.contains(char::REPLACEMENT_CHARACTER) {
         return Some("its subject is not UTF-8".to_owned());
