@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tribox_tests::{Host, Stack};
+use tribox_tests::{Host, Stack, wait_until};
 
 use crate::books::{self, COMMANDS, EVENTS};
 
@@ -197,6 +197,13 @@ async fn another_number_of_lanes_keeps_the_order_of_what_is_unpublished() -> Res
         stack.config.set("handlers.accounts.lanes", lanes % 4 + 1);
         let mut host = stack.spawn()?;
         books::publish(&stack, published..published + 60).await?;
+        wait_until("it waits until the old logs are published", async || {
+            let log = host.log();
+            if log.contains("the number of lanes has changed") { Ok(()) } else { Err(log) }
+        })
+        .await?;
+        let handled = stack.number("SELECT count(*) FROM tribox.inbox").await?;
+        assert_eq!(handled, i64::try_from(published)?, "nothing new goes before what is left");
         published += 60;
         books::open_events(&stack).await?;
         books::audit(&stack, published).await?;
