@@ -312,12 +312,16 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
             Done::CursorsWritten { result, cursors } => {
                 self.writing_cursors = false;
                 if result.is_ok() {
-                    for (writer, published) in cursors {
-                        if let Some(relayed) = self.logs.get_mut(&writer) {
-                            relayed.written = published;
-                        }
-                    }
+                    self.cursors_written(&cursors);
                 }
+            }
+        }
+    }
+
+    fn cursors_written(&mut self, cursors: &[(i32, i64)]) {
+        for (writer, published) in cursors {
+            if let Some(relayed) = self.logs.get_mut(writer) {
+                relayed.written = *published;
             }
         }
     }
