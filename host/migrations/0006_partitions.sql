@@ -40,7 +40,8 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- The unit that a node should give up, for another one stands by for it that owns at least two less: one
--- at a time of all nodes, and only while every wanted unit is owned. Null: none.
+-- at a time of all nodes, and only while every wanted unit is owned. One of which messages cannot be
+-- published now stays: giving it up waits for them. Null: none.
 CREATE FUNCTION tribox.surplus(p_node text) RETURNS text
 LANGUAGE sql STABLE AS $$
     WITH live AS (
@@ -51,6 +52,9 @@ LANGUAGE sql STABLE AS $$
           JOIN live giver ON giver.name = h.node
           JOIN live taker ON taker.name <> h.node AND h.unit = ANY (taker.wants)
          WHERE giver.load >= taker.load + 2
+           AND NOT EXISTS (SELECT 1 FROM tribox.writers w JOIN tribox.outbox b ON b.writer = w.id
+                            WHERE w.unit = h.unit AND b.seq > w.published
+                              AND b.committed_at < now() - interval '5 s')
          ORDER BY giver.load - taker.load DESC, giver.name, taker.load,
                   -- Of the handler of which it has most.
                   (SELECT count(*) FROM tribox.held k

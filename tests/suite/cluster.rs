@@ -44,8 +44,11 @@ async fn leaders_of_streams_are_killed_under_load() -> Result<()> {
     let stuck =
         wait_within(PATIENCE, "nothing is left to do", async || left(&stack, commands).await).await;
     let ledger = ledger::ledger(&stack, commands, stuck.is_err()).await?;
-    assert_eq!(ledger, Ledger::default(), "{stuck:?}");
     println!("{commands} commands: {ledger}");
+    // The order of what is published is not held here: docs/GUARANTEES.md, 5, says where it ends.
+    let Ledger { lost, applied_twice, published_twice, stuck: stands, .. } = ledger;
+    let found = (lost, applied_twice, published_twice, stands);
+    assert_eq!(found, (0, 0, 0, 0), "{ledger}; {stuck:?}");
     for host in hosts {
         host.stop().await?;
     }

@@ -106,6 +106,8 @@ async fn another_number_begins_where_the_one_before_ends() -> Result<()> {
     stack.config.set("node.name", "new");
     let mut new = stack.spawn()?;
     logs(&new, "there is no stream tribox-accounts-3").await?;
+    let doctor = stack.tool(&["doctor"])?.out;
+    assert!(doctor.contains("there is no stream tribox-accounts-3"), "{doctor}");
     let made = stack.tool(&["provision"])?.ok()?;
     assert!(made.contains("made stream tribox-accounts-3"), "{made}");
     books::publish(&stack, 1_000..3_000).await?;

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::model::Unit;
 use crate::node;
 use crate::store::{HandlerStatus, NodeStatus, Operator, Position};
-use crate::stream::{Keeper, Nats, consumed, keepers, plan};
+use crate::stream::{Keeper, Nats, consumed, keepers, obstacle, plan};
 
 /// Messages that wait longer than that to be published are worth a word: milliseconds.
 const LATE: i64 = 60_000;
@@ -171,7 +171,15 @@ impl Findings {
         for refused in &catalog.refused {
             self.add("plugins", &refused.error.to_string(), "tribox check FILE");
         }
-        for change in plan(nats, &provision::descriptions(&catalog)).await? {
+        let handlers = provision::descriptions(&catalog);
+        for handler in handlers.iter().filter(|handler| handler.keyed()) {
+            let partitions = config.handler(&handler.name).partitions;
+            if let Some(why) = obstacle(nats, handler, partitions).await? {
+                let about = format!("handler {}", handler.name);
+                self.add(&about, &why, "see Partitions in docs/OPERATING.md");
+            }
+        }
+        for change in plan(nats, &handlers).await? {
             let what =
                 format!("no stream takes {} ({})", change.subjects.join(", "), change.because);
             self.add("streams", &what, "tribox provision");

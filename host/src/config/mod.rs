@@ -3,6 +3,7 @@
 
 mod handler;
 mod limits;
+mod nats;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 pub use self::handler::{Backlog, Handler, OnTrap, Retry};
 pub use self::limits::LimitsConfig;
+pub use self::nats::Nats;
 
 /// The whole config.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -66,27 +68,6 @@ impl Default for Postgres {
     fn default() -> Self {
         let url = "postgres://localhost:5432/tribox".to_owned();
         Postgres { url, connections: 16, migrate: true }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Nats {
-    /// Comma-separated. `NATS_URL` in the environment goes before.
-    pub url: String,
-    /// A credentials file. `NATS_CREDS` in the environment goes before.
-    pub credentials: Option<PathBuf>,
-    /// A file of certificate authorities beyond the system's.
-    pub ca: Option<PathBuf>,
-    /// A consumer is made anew that has delivered nothing for so long though messages wait.
-    #[serde(with = "humantime_serde")]
-    pub stalled: Duration,
-}
-
-impl Default for Nats {
-    fn default() -> Self {
-        let url = "nats://localhost:4222".to_owned();
-        Nats { url, credentials: None, ca: None, stalled: Duration::from_secs(60) }
     }
 }
 

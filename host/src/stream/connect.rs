@@ -123,6 +123,22 @@ impl NatsOptions {
         &self,
         complaints: mpsc::UnboundedSender<String>,
     ) -> Result<Client, NatsError> {
+        let mut failed = NatsError::passing("cannot connect", &"no server is named");
+        // One server at a time: between two of a list the client would make the long delay.
+        for server in self.servers()? {
+            match self.connect_once_to(server, complaints.clone()).await {
+                Ok(client) => return Ok(client),
+                Err(why) => failed = why,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn connect_once_to(
+        &self,
+        server: async_nats::ServerAddr,
+        complaints: mpsc::UnboundedSender<String>,
+    ) -> Result<Client, NatsError> {
         let once = std::sync::atomic::AtomicBool::new(false);
         let options = self.options("tribox-relay").await?.reconnect_delay_callback(move |_| {
             let again = once.swap(true, std::sync::atomic::Ordering::Relaxed);
@@ -134,7 +150,7 @@ impl NatsOptions {
             }
             std::future::ready(())
         });
-        let connected = options.retain_servers_order().connect(self.servers()?).await;
+        let connected = options.connect(server).await;
         connected.map_err(|why| NatsError::passing("cannot connect", &why))
     }
 }
