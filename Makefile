@@ -38,7 +38,8 @@ demo: guests host ## See it work: 20,000 commands, duplicates, a kill -9, and th
 	cargo run --quiet -p tribox-tests --bin demo -- $(DEMO)
 
 test: guests languages host ## Run all tests, against real servers that they start themselves
-	cargo test -p tribox -p tribox-tests -p tribox-model
+	cargo test -p tribox -p tribox-tests
+	cargo test -p tribox-model
 	cargo test $(GUEST_PACKAGES) -p tribox-guest
 
 faults: guests host ## Have each thing go wrong at each fault point (POINTS=after-commit: those alone)
@@ -69,7 +70,8 @@ bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short 
 
 lint: setup ## Check formatting, clippy with warnings as errors, and cargo deny where it is installed
 	cargo fmt --all --check
-	cargo clippy -p tribox -p tribox-tests -p tribox-model --all-targets -- -D warnings
+	cargo clippy -p tribox -p tribox-tests --all-targets -- -D warnings
+	cargo clippy -p tribox-model --all-targets -- -D warnings
 	cargo clippy $(GUEST_PACKAGES) -p tribox-guest --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "cargo deny is not installed: skipped"; fi

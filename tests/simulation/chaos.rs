@@ -13,6 +13,9 @@ use crate::world::{Inner, Rule, Tally, World, elapsed};
 const NODES: [&str; 3] = ["north", "east", "west"];
 const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
+/// How long an end in order may take: milliseconds.
+const STOPS: i64 = 31_000;
+
 /// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aim {
@@ -36,6 +39,8 @@ struct Seat {
     process: Option<Process>,
     frozen_until: Option<i64>,
     starts_at: Option<i64>,
+    /// The process before has surely ended by then.
+    stopped_by: i64,
     incarnation: u32,
 }
 
@@ -148,6 +153,7 @@ impl Run {
                 process: None,
                 frozen_until: None,
                 starts_at: None,
+                stopped_by: 0,
                 incarnation: 0,
             })
             .collect();
@@ -251,7 +257,9 @@ impl Run {
                 drop(world);
                 if let Some(process) = seat.process.take() {
                     tokio::spawn(process.stop());
-                    seat.starts_at = Some(spell + 31_000);
+                    // Two processes never have one name at a time.
+                    seat.stopped_by = elapsed() + STOPS;
+                    seat.starts_at = Some(seat.stopped_by.max(spell));
                 }
             }
             6 => {
@@ -269,6 +277,17 @@ impl Run {
                 world.fault("nats: connection broken", name);
                 world.line(name).connection += 1;
             }
+            _ => {
+                drop(world);
+                self.strike_all(kind, spell);
+            }
+        }
+    }
+
+    /// Something goes wrong that all nodes meet.
+    fn strike_all(&mut self, kind: u8, spell: i64) {
+        let mut world = self.world.look();
+        match kind {
             10 => {
                 world.fault("postgres: down", "");
                 world.postgres_starts += 1;
@@ -366,7 +385,7 @@ impl Run {
             } else {
                 seat.frozen_until = seat.frozen_until.map(|_| 0);
                 if seat.process.is_none() {
-                    seat.starts_at = Some(0);
+                    seat.starts_at = Some(seat.stopped_by);
                 }
             }
         }

@@ -61,10 +61,9 @@ fn input(world: &mut Inner) -> Input {
         let messages = input.entry(handler).or_default();
         let Some(stream) = world.broker.stream(stream) else { continue };
         for stored in &stream.messages {
-            if let Ok(message) = message_of(&description, &stream.name, stored) {
-                let key = InboxKey::new(handler, &message.id);
-                messages.entry(key).or_insert((stored.sequence, message));
-            }
+            let (message, _) = message_of(&description, &stream.name, stored);
+            let key = InboxKey::new(handler, &message.id);
+            messages.entry(key).or_insert((stored.sequence, message));
         }
     }
     input
@@ -241,8 +240,11 @@ fn streams(world: &mut Inner, sent: &[(String, Sent)], of: &Of, wrong: &mut Vec<
     }
 }
 
-/// What `book` said of its lists: (number, what it saw).
-pub fn observations(world: &mut Inner) -> Vec<(u64, Vec<(String, Vec<u64>)>)> {
+/// What a message of `book` saw: its number, and lists by their keys, its own first.
+pub type Observation = (u64, Vec<(String, Vec<u64>)>);
+
+/// What `book` said of its lists.
+pub fn observations(world: &mut Inner) -> Vec<Observation> {
     let Some(stream) = world.broker.stream("OUT") else { return Vec::new() };
     let mut seen = Vec::new();
     for stored in &stream.messages {

@@ -196,7 +196,7 @@ impl Pair {
         }
         if self.chance.u8(0..4) == 0 {
             let n = self.chance.u8(0..20);
-            let name = Some(format!("name-{}", n % 3)).filter(|_| n % 2 == 0);
+            let name = Some(format!("name-{}", n % 3)).filter(|_| n.is_multiple_of(2));
             if self.chance.bool() {
                 commit.dropped_names.extend(name.clone());
             }

@@ -196,11 +196,7 @@ impl SimReader {
     }
 
     fn delivery(&self, stored: crate::broker::Stored, redelivered: bool) -> Delivery {
-        let message = message_of(&self.description, &self.source.stream, &stored);
-        let (message, unroutable) = match message {
-            Ok(message) => (message, None),
-            Err((message, why)) => (message, Some(why)),
-        };
+        let (message, unroutable) = message_of(&self.description, &self.source.stream, &stored);
         Delivery {
             message,
             unroutable,
@@ -211,12 +207,12 @@ impl SimReader {
     }
 }
 
-/// A stored message as a handler gets it.
+/// A stored message as a handler gets it, and why no handler gets it.
 pub fn message_of(
     description: &Description,
     stream: &str,
     stored: &crate::broker::Stored,
-) -> Result<Message, (Message, Failure)> {
+) -> (Message, Option<Failure>) {
     let mut headers: Vec<Header> = stored
         .headers
         .lines()
@@ -237,5 +233,8 @@ pub fn message_of(
         payload: stored.payload.clone(),
         stored_at,
     };
-    key.map(message).map_err(|why| (message(None), Failure::NoKey(why)))
+    match key {
+        Ok(key) => (message(key), None),
+        Err(why) => (message(None), Some(Failure::NoKey(why))),
+    }
 }

@@ -144,7 +144,7 @@ impl Database {
         let last = commit.entries.last().map(|entry| entry.seq);
         let (at, writer) = (elapsed(), commit.writer);
         self.history.push(Done { at, writer, last, handler: commit.handler.clone(), handled });
-        if self.keeps(Rule::Whole) || commit.inbox.len() % 3 > 0 {
+        if self.keeps(Rule::Whole) || !commit.inbox.len().is_multiple_of(3) {
             self.inbox.extend(commit.inbox.iter().copied());
         }
         let versioned = commit.updates.iter().map(|row| (row, row.version + 1));
