@@ -250,14 +250,26 @@ mod tests {
         .unwrap();
     }
 
+    /// A connection through the proxy over which something has passed each way.
+    async fn connected(proxy: &FaultProxy, server: &TcpListener) -> (TcpStream, TcpStream) {
+        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+        let (mut accepted, _) = server.accept().await.unwrap();
+        let mut four = [0; 4];
+        client.write_all(b"ping").await.unwrap();
+        accepted.read_exact(&mut four).await.unwrap();
+        accepted.write_all(b"pong").await.unwrap();
+        client.read_exact(&mut four).await.unwrap();
+        (client, accepted)
+    }
+
     #[tokio::test]
     async fn it_half_closes_each_way() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = FaultProxy::start(server.local_addr().unwrap().port()).await.unwrap();
         let mut four = [0; 4];
 
-        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
-        let (mut accepted, _) = server.accept().await.unwrap();
+        // It passes on what it hears before it is told to end something.
+        let (mut client, mut accepted) = connected(&proxy, &server).await;
         proxy.end_asking();
         assert_eq!(accepted.read(&mut four).await.unwrap(), 0, "the client has ended");
         client.write_all(b"lost").await.unwrap();
@@ -266,8 +278,7 @@ mod tests {
         assert_eq!(&four, b"last");
         drop((client, accepted));
 
-        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
-        let (mut accepted, _) = server.accept().await.unwrap();
+        let (mut client, mut accepted) = connected(&proxy, &server).await;
         proxy.end_answering();
         assert_eq!(client.read(&mut four).await.unwrap(), 0, "the server has ended");
         client.write_all(b"more").await.unwrap();
