@@ -1,11 +1,9 @@
 //! Three nats-servers as one cluster, for streams that are kept three times.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use anyhow::{Context, Result};
-use tribox::servers::{NatsOptions, PrivateNats};
+use tribox::servers::{NatsOptions, PrivateNats, any_free_port};
 
-use crate::{Broker, Stack, StackOptions, programs};
+use crate::{Broker, Stack, StackOptions, programs, wait_until};
 
 /// The servers beside the one that the stack has.
 #[derive(Debug)]
@@ -19,7 +17,7 @@ impl Cluster {
     /// # Errors
     /// A server or program is missing or does not start.
     pub async fn start(name: &str) -> Result<(Stack, Cluster)> {
-        let ports = [free_port()?, free_port()?, free_port()?];
+        let ports = [any_free_port()?, any_free_port()?, any_free_port()?];
         let options = |n: usize| {
             let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
             let listen = ports[n];
@@ -43,28 +41,24 @@ impl Cluster {
         Ok((stack, Cluster { others: [second, third] }))
     }
 
-    /// The server that leads a stream.
+    /// The server that leads a stream; one is waited for where it is still to be elected.
     ///
     /// # Errors
-    /// Nobody does, or a server does not answer.
+    /// Nobody leads it in time.
     pub async fn leader<'a>(
         &'a mut self,
         stack: &'a mut Stack,
         stream: &str,
     ) -> Result<&'a mut PrivateNats> {
-        let info = stack.broker.jetstream.get_stream(stream).await?;
-        let leader = info.cached_info().cluster.as_ref().and_then(|c| c.leader.clone());
-        let leader = leader.context("the stream has no leader")?;
-        for server in std::iter::once(&mut stack.nats).chain(&mut self.others) {
-            if Broker::connect(&server.url()).await?.client.server_info().server_name == leader {
-                return Ok(server);
-            }
-        }
-        anyhow::bail!("no server is named {leader}")
+        let leader = wait_until("the stream has a leader", async || {
+            let asked = stack.broker.jetstream.get_stream(stream).await;
+            let info = asked.map_err(|why| why.to_string())?;
+            let leader = info.cached_info().cluster.as_ref().and_then(|c| c.leader.clone());
+            leader.ok_or("it has none".to_owned())
+        })
+        .await?;
+        let mut servers = std::iter::once(&mut stack.nats).chain(&mut self.others);
+        let found = servers.find(|server| server.name() == leader);
+        found.with_context(|| format!("no server is named {leader}"))
     }
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a port")?;
-    Ok(listener.local_addr()?.port())
 }

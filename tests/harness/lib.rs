@@ -31,5 +31,5 @@ pub use host::Host;
 pub use http::{Response, get, post};
 pub use look::Parked;
 pub use proxy::FaultProxy;
-pub use stack::{Stack, StackOptions};
+pub use stack::{Stack, StackOptions, free_address};
 pub use wait::{wait_until, wait_within};

@@ -1,13 +1,13 @@
 //! All that one test needs, its own and nobody else's.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use tribox::servers::{NatsOptions, PrivateNats, PrivatePostgres};
+use tribox::servers::{NatsOptions, PrivateNats, PrivatePostgres, any_free_port};
 
 use crate::{Broker, Config, Host, database, programs, run};
 
@@ -252,7 +252,10 @@ pub(crate) fn copy_over(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a port")?;
-    Ok(listener.local_addr()?)
+/// An address that a program may listen on, and find free again after it ended.
+///
+/// # Errors
+/// None is free.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok((Ipv4Addr::LOCALHOST, any_free_port()?).into())
 }

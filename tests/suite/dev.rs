@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
-use tribox_tests::{Broker, Host, get, post, programs, tool, wait_until};
+use tribox_tests::{Broker, Host, free_address, get, post, programs, tool, wait_until};
 
 /// A started `tribox dev` and where its servers are.
 struct Dev {
@@ -47,9 +47,7 @@ async fn start(place: &Path) -> Result<Dev> {
 }
 
 async fn start_with(place: &Path, more: &[&str]) -> Result<Dev> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let admin = listener.local_addr()?;
-    drop(listener);
+    let admin = free_address()?;
     std::fs::write(place.join("dev.toml"), format!("[admin]\nlisten = \"{admin}\"\n"))?;
     let mut command = command(place)?;
     command.args(more);

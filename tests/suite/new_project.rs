@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use tribox_tests::tool::{self, Ran};
-use tribox_tests::{Host, programs, wait_until};
+use tribox_tests::{Host, free_address, programs, wait_until};
 
 /// Held by who runs cargo on projects that share what was compiled: one takes away what another one is
 /// about to use.
@@ -106,9 +106,7 @@ async fn a_new_project_builds_passes_its_tests_and_runs() -> Result<()> {
 
 /// `tribox dev` without arguments in a project.
 fn dev(project: &Path) -> Result<Host> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let admin = listener.local_addr()?;
-    drop(listener);
+    let admin = free_address()?;
     let mut config = std::fs::read_to_string(project.join("tribox.toml"))?;
     config.push_str(&format!("[admin]\nlisten = \"{admin}\"\n"));
     std::fs::write(project.join("tribox.toml"), config)?;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgConnection, Row};
 use tempfile::TempDir;
@@ -28,6 +29,13 @@ fn nats_options() -> NatsOptions {
 async fn one_value(url: &str, sql: &'static str) -> String {
     let mut connection = PgConnection::connect(url).await.unwrap();
     connection.fetch_one(sql).await.unwrap().get(0)
+}
+
+/// JetStream for a machine whose disk is busy with other tests.
+fn patient(client: async_nats::Client) -> async_nats::jetstream::Context {
+    let mut context = async_nats::jetstream::new(client);
+    context.set_timeout(Duration::from_secs(60));
+    context
 }
 
 fn gone(pid: u32) -> bool {
@@ -82,7 +90,7 @@ async fn nats_keeps_its_streams_over_stops_and_crashes() {
         let mut nats = PrivateNats::start(directory.path(), options.clone()).await.unwrap();
         let url = nats.url();
         let client = async_nats::connect(&url).await.unwrap();
-        let jetstream = async_nats::jetstream::new(client);
+        let jetstream = patient(client);
         let stream = async_nats::jetstream::stream::Config {
             name: "KEPT".to_owned(),
             subjects: vec!["kept".to_owned()],
@@ -97,7 +105,7 @@ async fn nats_keeps_its_streams_over_stops_and_crashes() {
         drop(nats);
         let nats = PrivateNats::start(directory.path(), options).await.unwrap();
         let client = async_nats::connect(nats.url()).await.unwrap();
-        let jetstream = async_nats::jetstream::new(client);
+        let jetstream = patient(client);
         let info = jetstream.get_stream("KEPT").await.unwrap().get_info().await.unwrap();
         assert_eq!(info.state.messages, 1);
     }

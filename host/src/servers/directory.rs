@@ -99,18 +99,22 @@ pub(super) fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-/// A loopback port that is free now. Somebody may take it before the server does: the start is
-/// then tried again with another.
-pub(super) fn any_free_port() -> Result<u16, ServerError> {
-    let port = || TcpListener::bind("127.0.0.1:0")?.local_addr();
-    match port() {
-        Ok(address) => Ok(address.port()),
-        Err(e) => Err(ServerError::Program {
-            program: "the system",
-            action: "give out a free loopback port",
-            detail: e.to_string(),
-        }),
-    }
+/// Ports that are neither reserved nor given out by any system to outgoing connections and to
+/// whoever asks for just any port: a server that is stopped finds its port free when it comes back.
+const PORTS: std::ops::Range<u16> = 10_000..32_768;
+
+/// A loopback port, picked at random, that is free now. Somebody may take it before the server
+/// does: the start is then tried again with another.
+///
+/// # Errors
+/// A hundred ports that were tried are taken.
+pub fn any_free_port() -> Result<u16, ServerError> {
+    let mut picked = (0..100).map(|_| rand::random_range(PORTS));
+    picked.find(|port| is_free(*port)).ok_or_else(|| ServerError::Program {
+        program: "the system",
+        action: "give out a free loopback port",
+        detail: format!("100 of {} to {}, picked at random, are taken", PORTS.start, PORTS.end - 1),
+    })
 }
 
 /// Makes a directory and its parents. Others may pass through it, since Postgres may run as another

@@ -19,6 +19,7 @@ mod postgres;
 mod process;
 mod programs;
 
+pub use directory::any_free_port;
 pub use error::ServerError;
 pub use nats::{NatsOptions, PrivateNats};
 pub use postgres::PrivatePostgres;

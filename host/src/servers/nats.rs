@@ -72,6 +72,11 @@ impl PrivateNats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// What it calls itself, to clients and to the other servers of a cluster.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The loopback port it listens on; the same after [`Self::start_again`].
     pub fn port(&self) -> u16 {
         self.port
