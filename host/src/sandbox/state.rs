@@ -143,9 +143,9 @@ impl State {
         if !access.description.collections.iter().any(|c| c == collection) {
             return Err(Stop::contract(format!(
                 "the handler reads collection {:?}, which its description does not declare; it \
-                 declares {:?}",
+                 declares {}",
                 rules::shorten(collection),
-                access.description.collections
+                rules::shorten_list(&access.description.collections)
             )));
         }
         self.reads += 1;

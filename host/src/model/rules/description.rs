@@ -1,6 +1,6 @@
 //! What a component may say of itself.
 
-use super::{MAX_NAME, MAX_SUBJECT, is_header_name, is_reserved, shorten};
+use super::{MAX_NAME, MAX_SUBJECT, is_header_name, is_reserved, shorten, shorten_list};
 use crate::model::subject;
 use crate::model::{Description, KeySource, Subscription};
 
@@ -26,6 +26,7 @@ pub fn check_description(description: &Description) -> Result<(), String> {
         for (m, earlier) in description.subscriptions[..n].iter().enumerate() {
             let (a, b) = (&earlier.subject, &subscription.subject);
             if subject::overlap(a, b) {
+                let (a, b) = (shorten(a), shorten(b));
                 return Err(format!(
                     "subscriptions {m} ('{a}') and {n} ('{b}') match the same subjects; each \
                      subject may match one subscription only"
@@ -86,14 +87,15 @@ fn check_publishes(publishes: &[String]) -> Result<(), String> {
     check_length("publishes", publishes.len())?;
     for (n, filter) in publishes.iter().enumerate() {
         check_filter(filter).map_err(|why| format!("publishes {n}: {why}"))?;
+        let shown = shorten(filter);
         if is_reserved(filter) {
             return Err(format!(
-                "publishes {n}: '{filter}' belongs to NATS itself; only $KV. subjects are allowed \
+                "publishes {n}: '{shown}' belongs to NATS itself; only $KV. subjects are allowed \
                  of those that begin with '$'"
             ));
         }
         if publishes[..n].contains(filter) {
-            return Err(format!("publishes '{filter}' is listed twice"));
+            return Err(format!("publishes '{shown}' is listed twice"));
         }
     }
     Ok(())
@@ -112,24 +114,27 @@ fn check_filter(filter: &str) -> Result<(), String> {
 fn check_subscription(subscription: &Subscription, collections: &[String]) -> Result<(), String> {
     let filter = &subscription.subject;
     check_filter(filter)?;
-    check_key(filter, &subscription.key).map_err(|why| format!("key of '{filter}': {why}"))?;
+    let shown = shorten(filter);
+    check_key(filter, &subscription.key).map_err(|why| format!("key of '{shown}': {why}"))?;
     let ahead = &subscription.read_ahead;
     if subscription.key == KeySource::None && !ahead.is_empty() {
         return Err(format!(
-            "'{filter}' reads ahead {ahead:?} but has no key; documents are read ahead under the \
-             message's key"
+            "'{shown}' reads ahead {} but has no key; documents are read ahead under the message's \
+             key",
+            shorten_list(ahead)
         ));
     }
     for (n, collection) in ahead.iter().enumerate() {
         if !collections.contains(collection) {
             return Err(format!(
-                "'{filter}' reads ahead collection '{}', which is not among the declared \
-                 collections {collections:?}",
-                shorten(collection)
+                "'{shown}' reads ahead collection '{}', which is not among the declared \
+                 collections {}",
+                shorten(collection),
+                shorten_list(collections)
             ));
         }
         if ahead[..n].contains(collection) {
-            return Err(format!("'{filter}' reads ahead collection '{collection}' twice"));
+            return Err(format!("'{shown}' reads ahead collection '{collection}' twice"));
         }
     }
     Ok(())
@@ -244,6 +249,43 @@ mod tests {
         refused("not among the declared", |d| d.subscriptions[0].read_ahead.push("b".into()));
         refused("'a_1' twice", |d| {
             d.subscriptions[0].read_ahead = vec!["a_1".into(), "a_1".into()];
+        });
+    }
+
+    /// Entries of a list, each as long as one may be.
+    fn many(count: usize) -> Vec<String> {
+        (0..count).map(|n| format!("{n:_<60}")).collect()
+    }
+
+    #[test]
+    fn what_is_long_is_shortened() {
+        let long = |what: &str, change: fn(&mut Description)| {
+            let mut description = valid();
+            change(&mut description);
+            let why = check_description(&description).expect_err(what);
+            assert!(why.contains(what) && why.len() < 1_200, "{} bytes: {why}", why.len());
+        };
+        fn subject() -> String {
+            "x.".repeat(500) + ">"
+        }
+        long("and 4992 more but has no key", |d| d.subscriptions[3].read_ahead = many(5_000));
+        long("and 248 more", |d| {
+            d.collections = many(256);
+            d.subscriptions[0].read_ahead = vec!["b".into()];
+        });
+        long("match the same subjects", |d| {
+            d.subscriptions[2].subject = subject();
+            d.subscriptions[3].subject = subject();
+        });
+        long("twice", |d| d.publishes = vec![subject(), subject()]);
+        long("belongs to NATS itself", |d| d.publishes[0] = "$".to_owned() + &subject());
+        long("token 900 is not there", |d| {
+            d.subscriptions[0].subject = "x.".repeat(500) + "x";
+            d.subscriptions[0].key = KeySource::SubjectToken(900);
+        });
+        long("which is not among", |d| {
+            d.subscriptions[0].subject = subject();
+            d.subscriptions[0].read_ahead = vec!["b".repeat(5_000)];
         });
     }
 

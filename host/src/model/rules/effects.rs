@@ -2,7 +2,7 @@
 
 use super::{
     MAX_DELAY, MAX_KEY, MAX_SCHEDULE_NAME, MAX_SUBJECT, MAX_TIMESTAMP, is_header_name,
-    is_host_header, is_reserved, shorten,
+    is_host_header, is_reserved, shorten, shorten_list,
 };
 use crate::model::{
     Delivery, Description, Due, Effects, Header, Limits, Mutation, Outgoing, json, subject,
@@ -74,8 +74,8 @@ fn check_mutation(
     let (collection, key) = mutation.target();
     if !description.collections.iter().any(|declared| declared == collection) {
         return Err(format!(
-            "is outside the handler's declared collections {:?}",
-            description.collections
+            "is outside the handler's declared collections {}",
+            shorten_list(&description.collections)
         ));
     }
     if !(1..=MAX_KEY).contains(&key.len()) || key.contains('\0') {
@@ -111,8 +111,8 @@ fn check_message(
     }
     if !description.publishes.iter().any(|filter| subject::matches(filter, subject)) {
         return Err(format!(
-            "is outside the subjects that the handler declares to publish to, {:?}",
-            description.publishes
+            "is outside the subjects that the handler declares to publish to, {}",
+            shorten_list(&description.publishes)
         ));
     }
     for (n, header) in message.headers.iter().enumerate() {

@@ -34,6 +34,17 @@ pub fn shorten_to(text: &str, limit: usize) -> String {
     format!("{}…", &text[..text.floor_char_boundary(limit)])
 }
 
+/// A list as errors show it, in the manner of `{:?}`: of a long one the first entries, and how many more
+/// there are.
+pub fn shorten_list(list: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = list.iter().take(SHOWN).map(|text| shorten(text)).collect();
+    match list.len().saturating_sub(SHOWN) {
+        0 => format!("{shown:?}"),
+        more => format!("{shown:?} and {more} more"),
+    }
+}
+
 /// Whether subjects starting like this belong to NATS itself. A message to `$JS.API…` would be a
 /// command to the server; the subjects of key-value buckets are ordinary streams.
 fn is_reserved(subject: &str) -> bool {
@@ -51,4 +62,19 @@ fn is_host_header(name: &str) -> bool {
 /// Whether NATS takes this as the name of a header.
 fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_shortened() {
+        let list = |count: usize| -> Vec<String> { (0..count).map(|n| n.to_string()).collect() };
+        assert_eq!(shorten_list(&list(0)), "[]");
+        assert_eq!(shorten_list(&list(2)), r#"["0", "1"]"#);
+        assert_eq!(shorten_list(&list(8)), format!("{:?}", list(8)));
+        assert_eq!(shorten_list(&list(256)), format!("{:?} and 248 more", list(8)));
+        assert_eq!(shorten_list(&["x".repeat(2_000)]), format!("[\"{}…\"]", "x".repeat(80)));
+    }
 }
