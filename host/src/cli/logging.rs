@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing::Level;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
@@ -29,7 +29,7 @@ impl FormatTime for TimeOfDay {
 /// # Errors
 /// The filter cannot be read.
 pub fn start(config: &Log) -> Result<(), Box<dyn std::error::Error>> {
-    let filter = filter(config, "")?;
+    let filter = filter(config)?;
     let terminal = std::io::stderr().is_terminal();
     let human = match config.format {
         LogFormat::Auto => terminal,
@@ -50,20 +50,37 @@ pub fn start(config: &Log) -> Result<(), Box<dyn std::error::Error>> {
 /// # Errors
 /// The filter cannot be read.
 pub fn start_with_view(config: &Log) -> Result<(), Box<dyn std::error::Error>> {
-    // What the view shows is no log line, however much is logged.
-    let filter = filter(config, ",tribox::view=off")?;
-    let terminal = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = lines.with_ansi(terminal).with_target(false).with_timer(TimeOfDay);
-    let shown = Targets::new().with_target(view::TARGET, Level::TRACE);
-    let view = View { colour: terminal }.with_filter(shown);
-    let all = tracing_subscriber::registry().with(lines.with_filter(filter)).with(view);
+    let all = with_view(filter(config)?, std::io::stderr().is_terminal());
     all.try_init().map_err(|why| format!("logging cannot be started: {why}").into())
 }
 
-fn filter(config: &Log, more: &str) -> Result<EnvFilter, String> {
+/// Lines and view. The view asks for no finer level than the lines do by default: at the finest that
+/// anybody asks for, the compiler of components logs, and is half as fast.
+fn with_view(filter: EnvFilter, terminal: bool) -> impl Subscriber + Send + Sync {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = lines.with_ansi(terminal).with_target(false).with_timer(TimeOfDay);
+    let shown = Targets::new().with_target(view::TARGET, Level::INFO);
+    let view = View { colour: terminal }.with_filter(shown);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(view)
+}
+
+/// What the config asks for, or RUST_LOG. What the view shows is no log line, however much is logged.
+fn filter(config: &Log) -> Result<EnvFilter, String> {
     let filter = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let text = filter.as_deref().unwrap_or(&config.filter);
-    EnvFilter::try_new(format!("{text}{more}"))
+    EnvFilter::try_new(format!("{text},{}=off", view::TARGET))
         .map_err(|why| format!("the log filter '{text}' cannot be read: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::filter::LevelFilter;
+
+    use super::*;
+
+    #[test]
+    fn the_view_asks_for_nothing_finer_than_the_lines() {
+        let all = with_view(EnvFilter::try_new("info").unwrap(), false);
+        assert_eq!(all.max_level_hint(), Some(LevelFilter::INFO));
+    }
 }

@@ -114,7 +114,7 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(Keep(seen.clone()));
         tracing::subscriber::with_default(subscriber, || {
             let (key, effects) = (Some("7".to_owned()), "put a/b {}");
-            tracing::trace!(
+            tracing::info!(
                 target: "tribox::view", handler = "h", message_id = "m", subject = "s", key,
                 effects = %effects,
             );

@@ -72,8 +72,9 @@ impl<S: Store, T: Settle, O: Outlet> Lane<S, T, O> {
                         messages = effects.messages.len(),
                         "message handled"
                     );
-                    // What `tribox dev` shows; its fields are made only where somebody looks.
-                    tracing::trace!(
+                    // What `tribox dev` shows, and no log line anywhere (`cli/logging.rs`): its fields
+                    // are made only where somebody looks.
+                    tracing::info!(
                         target: "tribox::view",
                         handler,
                         message_id = message.id,
