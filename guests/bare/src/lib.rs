@@ -1,4 +1,4 @@
-//! The items handler (Jasper's `CreateItem` and `ItemCreated` example) without the SDK: what the
+//! The items handler without the SDK: what the
 //! contract in wit/handler.wit asks of a component, and nothing more. Any language with a component
 //! toolchain can do the same.
 

@@ -1,5 +1,5 @@
-//! Creates items and tells everybody: Jasper's `CreateItem` and `ItemCreated` example. It is the smallest
-//! handler that does something: change it into one of your own.
+//! Creates items and tells everybody. It is the smallest handler that does something: change it into
+//! one of your own.
 
 use serde::{Deserialize, Serialize};
 use tribox_guest::{Description, Effects, Failure, Handler, Message, Subscription, documents};
