@@ -26,6 +26,13 @@ postgres_found() {
     return 1
 }
 
+pgbouncer_found() {
+    for program in "$(command -v pgbouncer || true)" /usr/sbin/pgbouncer /opt/homebrew/bin/pgbouncer; do
+        [ -x "$program" ] && return 0
+    done
+    return 1
+}
+
 # A Python that can make virtual environments; Debian packs `ensurepip` apart.
 python_found() { have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; }
 
@@ -44,20 +51,30 @@ no_main_cluster() {
             'create_main_cluster = false' | as_root tee "$file" >/dev/null
 }
 
+# Debian's PgBouncer package starts it where systemd runs, unless it is masked.
+no_pgbouncer_service() {
+    have systemctl || return 0
+    as_root systemctl mask --quiet pgbouncer.service
+}
+
 install_system_packages() {
     packages=
     have cc || packages="$packages gcc libc6-dev"
     python_found || packages="$packages python3 python3-venv"
     postgres_found || packages="$packages postgresql"
+    pgbouncer_found || packages="$packages pgbouncer"
     [ -n "$packages" ] || return 0
     command="apt-get install -y --no-install-recommends$packages"
     if ! have apt-get; then
         fail "missing here; install the equivalent of:$packages (macOS: xcode-select --install;" \
-            "brew install python postgresql@17), then run this again"
+            "brew install python postgresql@17 pgbouncer), then run this again"
     fi
     say "installing$packages"
     case $packages in *postgresql*)
         no_main_cluster || fail "not root, and no sudo; run as root: $command" ;;
+    esac
+    case $packages in *pgbouncer*)
+        no_pgbouncer_service || fail "not root, and no sudo; run as root: $command" ;;
     esac
     # The lists of a fresh machine are empty.
     as_root apt-get update -qq || fail "failed; run as root: apt-get update && $command"

@@ -17,7 +17,7 @@ use tribox::model::{
 };
 use tribox::node::SystemClock;
 use tribox::relay::{self, RelayTask};
-use tribox::store::{self, Postgres};
+use tribox::store::{self, Postgres, Statements};
 use tribox::stream::{
     Acknowledge, Consumption, Fence, Nats, NatsOptions, Publisher, Reader, Router, find_streams,
 };
@@ -87,7 +87,7 @@ fn description() -> Description {
 
 /// Runs until it is killed.
 pub async fn run(database: &str, nats_url: &str, lanes: usize, turn: usize) -> Result<()> {
-    let pool = store::connect(database, 16).await?;
+    let pool = store::connect(database, 16, Statements::Prepared).await?;
     store::migrate(&pool).await?;
     let registered = store::register(&pool, "floor", "bench", Duration::from_secs(3_600)).await?;
     let store = Postgres::new(pool, 16, registered.node);

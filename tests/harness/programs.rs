@@ -79,6 +79,20 @@ pub fn postgres(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("there is no {name}; run `make setup`"))
 }
 
+/// The PgBouncer that tests run against: what the environment variable PGBOUNCER names, or the system's.
+///
+/// # Errors
+/// There is none.
+pub fn pgbouncer() -> Result<PathBuf> {
+    if let Some(named) = env::var_os("PGBOUNCER").filter(|named| !named.is_empty()) {
+        return Ok(named.into());
+    }
+    // Debian's stands where ordinary users do not look.
+    let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"].map(Path::new);
+    let found = places.iter().map(|place| place.join("pgbouncer")).find(|file| file.is_file());
+    found.context("there is no pgbouncer; run `make setup`")
+}
+
 /// A Python with `nats-py`, for looking at tribox through somebody else's client.
 pub fn python() -> PathBuf {
     repository().join(".tools/python/bin/python")

@@ -11,7 +11,7 @@ use tribox::lane::ports::{
     Parking, Row, Scheduled, Store,
 };
 use tribox::model::{Due, InboxKey, Message};
-use tribox::store::{self, OpenedWriter, Postgres};
+use tribox::store::{self, OpenedWriter, Postgres, Statements};
 use tribox_tests::database;
 
 use crate::database::Database;
@@ -61,7 +61,7 @@ fn kind(outcome: &Result<(), CommitError>) -> &'static str {
 impl Pair {
     async fn open(seed: u64) -> Result<Pair> {
         let url = database::fresh(&format!("conform{seed}")).await?;
-        let pool = store::connect(&url, 4).await?;
+        let pool = store::connect(&url, 4, Statements::Prepared).await?;
         store::migrate(&pool).await?;
         let lease = Duration::from_secs(600);
         let registered = store::register(&pool, "north", "test", lease).await?;

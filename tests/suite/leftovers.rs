@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tribox::store::{self, Postgres};
+use tribox::store::{self, Postgres, Statements};
 use tribox_tests::{Stack, wait_until};
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_parked_message_is_remembered_for_as_long_as_it_is_parked() -> Result<
         SELECT 'h', 'dead', 1, 'reject', '', 1, key, 'parked', 's', '[]', '', 0
           FROM old WHERE key = tribox.inbox_key('h', 'parked')";
     sqlx::query(sql).execute(&stack.pool).await?;
-    let pool = store::connect(stack.database_url(), 2).await?;
+    let pool = store::connect(stack.database_url(), 2, Statements::Prepared).await?;
     let registered = store::register(&pool, "pruner", "a test", Duration::from_secs(60)).await?;
     let store = Postgres::new(pool, 2, registered.node);
     let week = Duration::from_secs(7 * 24 * 3_600);

@@ -60,6 +60,7 @@ mod parked_show;
 mod parked_tool;
 mod partitions;
 mod pause_tool;
+mod pooler;
 mod relay;
 mod relay_tool;
 mod restored;

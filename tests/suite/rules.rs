@@ -7,13 +7,13 @@ use anyhow::{Result, ensure};
 use sqlx::{Connection, Executor, PgConnection};
 use tribox::lane::ports::{Commit, CommitError, ListGuard, ListRange, Row, Store as _};
 use tribox::model::InboxKey;
-use tribox::store::{self, Claim, OpenedWriter, Postgres};
+use tribox::store::{self, Claim, OpenedWriter, Postgres, Statements};
 use tribox_tests::{Stack, wait_until};
 
 const LONG: Duration = Duration::from_secs(3_600);
 
 async fn node(stack: &Stack, name: &str, lease: Duration) -> Result<Postgres> {
-    let pool = store::connect(stack.database_url(), 4).await?;
+    let pool = store::connect(stack.database_url(), 4, Statements::Prepared).await?;
     let registered = store::register(&pool, name, "a test", lease).await?;
     Ok(Postgres::new(pool, 4, registered.node))
 }

@@ -6,7 +6,8 @@ use crate::store;
 pub(super) fn run(config: &ConfigFile, print: bool) -> Outcome {
     let config = config.load()?;
     runtime()?.block_on(async {
-        let connected = store::connect(&config.postgres.url, 2).await;
+        let statements = store::Statements::from_config(config.postgres.prepared_statements);
+        let connected = store::connect(&config.postgres.url, 2, statements).await;
         if print {
             let steps = match &connected {
                 Ok(pool) => store::pending(pool).await?,

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{ConfigFile, Outcome, runtime, say};
-use crate::store::{Batch, Operator};
+use crate::store::{Batch, Operator, Statements};
 
 /// The arguments that each of them takes.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,9 @@ impl Common {
     /// Connects and works; the database is all that is needed.
     pub(super) fn operate(&self, work: impl AsyncFnOnce(&Operator) -> Outcome) -> Outcome {
         let config = self.config.load()?;
-        runtime()?.block_on(async { work(&Operator::connect(&config.postgres.url).await?).await })
+        let statements = Statements::from_config(config.postgres.prepared_statements);
+        let connect = Operator::connect(&config.postgres.url, statements);
+        runtime()?.block_on(async { work(&connect.await?).await })
     }
 }
 

@@ -60,6 +60,9 @@ pub struct Postgres {
     pub url: String,
     /// Connections at most.
     pub connections: u32,
+    /// Whether statements are prepared once on each connection. False for a pooler that hands
+    /// transactions to any connection and does not keep track of prepared statements.
+    pub prepared_statements: bool,
     /// Whether `serve` applies pending migrations by itself.
     pub migrate: bool,
 }
@@ -67,7 +70,7 @@ pub struct Postgres {
 impl Default for Postgres {
     fn default() -> Self {
         let url = "postgres://localhost:5432/tribox".to_owned();
-        Postgres { url, connections: 16, migrate: true }
+        Postgres { url, connections: 16, prepared_statements: true, migrate: true }
     }
 }
 

@@ -25,8 +25,9 @@ pub async fn connect_postgres(
     health: &Health,
     stop: &CancellationToken,
 ) -> Result<Option<store::Pool>, NodeError> {
+    let statements = store::Statements::from_config(config.prepared_statements);
     loop {
-        match store::connect(&config.url, config.connections).await {
+        match store::connect(&config.url, config.connections, statements).await {
             Ok(pool) => {
                 health.back("postgres");
                 return Ok(Some(pool));

@@ -37,6 +37,7 @@ impl ConnectError {
             Some("42501") => {
                 ("the user lacks a right; see docs/OPERATING.md for those it needs", true)
             }
+            Some(code) if is_of_another(code) => (POOLED, true),
             Some("53300") => ("raise max_connections or lower [postgres] connections", false),
             Some("57P03") => ("the server is starting", false),
             _ => ("check that the server runs and that the Postgres URL is right", false),
@@ -50,9 +51,26 @@ fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(|e| e.code()).map(|code| code.into_owned())
 }
 
+/// Of a pooler that hands connections from one client to the next.
+const POOLED: &str = "a pooler mixes up prepared statements: set [postgres] prepared_statements to false, \
+     or give PgBouncer 1.21 or later max_prepared_statements; see docs/OPERATING.md";
+
+/// Whether a prepared statement is there that this client has not prepared, or is not that it has.
+fn is_of_another(code: &str) -> bool {
+    matches!(code, "26000" | "42P05")
+}
+
 /// An error of a statement that nobody's data can be the cause of.
 pub fn is_away(error: sqlx::Error) -> StoreAway {
-    StoreAway(error.to_string())
+    StoreAway(told(&error))
+}
+
+/// What an error says, and what to do where that is known.
+fn told(error: &sqlx::Error) -> String {
+    match code(error) {
+        Some(code) if is_of_another(&code) => format!("{error}; {POOLED}"),
+        _ => error.to_string(),
+    }
 }
 
 /// Whether a statement was ended because another one was in its way: again, it may go through.
@@ -84,7 +102,7 @@ impl From<sqlx::Error> for MigrateError {
 
 /// An error of a commit.
 pub(super) fn of_commit(error: &sqlx::Error) -> CommitError {
-    let text = error.to_string();
+    let text = told(error);
     let Some(database) = error.as_database_error() else {
         return CommitError::Unavailable(text);
     };

@@ -1,9 +1,9 @@
 //! Migrations: forward only, applied in one transaction each, noted in `tribox.migrations`. The table
 //! is in our own schema, so a team's migrations in the same database are not touched.
 
-use sqlx::{AssertSqlSafe, Executor, PgPool};
+use sqlx::{AssertSqlSafe, Executor};
 
-use super::MigrateError;
+use super::{MigrateError, Pool};
 
 /// A step of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1953655139);";
 ///
 /// # Errors
 /// The database cannot be used.
-pub async fn pending(pool: &PgPool) -> Result<Vec<Migration>, MigrateError> {
+pub async fn pending(pool: &Pool) -> Result<Vec<Migration>, MigrateError> {
     let known: bool = sqlx::query_scalar("SELECT to_regclass('tribox.migrations') IS NOT NULL")
         .fetch_one(pool)
         .await?;
@@ -83,7 +83,7 @@ pub fn print(migrations: &[Migration]) -> String {
 ///
 /// # Errors
 /// The database cannot be used, or the user lacks the rights (CREATE on the database).
-pub async fn migrate(pool: &PgPool) -> Result<Vec<&'static str>, MigrateError> {
+pub async fn migrate(pool: &Pool) -> Result<Vec<&'static str>, MigrateError> {
     let mut applied = Vec::new();
     let steps = pending(pool).await?;
     if steps.is_empty() {
@@ -105,7 +105,7 @@ pub async fn migrate(pool: &PgPool) -> Result<Vec<&'static str>, MigrateError> {
 }
 
 /// Runs a script of several statements, which begins and ends its own transaction.
-async fn run(pool: &PgPool, script: String) -> Result<(), MigrateError> {
+async fn run(pool: &Pool, script: String) -> Result<(), MigrateError> {
     let mut connection = pool.acquire().await?;
     let outcome = connection.execute(AssertSqlSafe(script)).await;
     if outcome.is_err() {

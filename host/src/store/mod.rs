@@ -1,6 +1,6 @@
 //! Postgres: the only room that speaks SQL. Every statement stands in host/sql in a file of its own
-//! and is one transaction by itself; nothing here opens a transaction over a round trip, and nothing
-//! but prepared statements rests on the state of a session. A pooler in transaction mode is untried.
+//! and is one transaction by itself; nothing here relies on the state of a session but on prepared
+//! statements, and on these only where the config says so. See `pool.rs` for poolers.
 
 mod arrays;
 mod commit;
@@ -11,6 +11,7 @@ mod migrate;
 mod nodes;
 mod operator;
 mod parked;
+mod pool;
 mod prune;
 mod read;
 mod restored;
@@ -18,7 +19,8 @@ mod restored;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{Connection as _, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::error::{ConnectError, MigrateError};
@@ -33,6 +35,7 @@ pub use self::operator::{
     UnitStatus,
 };
 pub use self::parked::Standing;
+pub use self::pool::{Pool, Statements};
 pub use self::restored::Inbox;
 
 /// How long a statement may take before the host takes the database for unreachable.
@@ -138,13 +141,10 @@ macro_rules! sql {
 }
 use sql;
 
-/// Connections to the database, for rooms that pass them on.
-pub type Pool = PgPool;
-
 /// The state of all handlers.
 #[derive(Debug, Clone)]
 pub struct Postgres {
-    pool: PgPool,
+    pool: Pool,
     node: Node,
     /// Connections that lanes may still have for themselves.
     own: Arc<Semaphore>,
@@ -170,30 +170,48 @@ fn pool_options(connections: u32) -> PgPoolOptions {
 /// # Errors
 /// The URL is wrong, or the server cannot be reached, refuses, or is too old. `ConnectError::fatal`
 /// tells what waiting does not mend.
-pub async fn connect(url: &str, connections: u32) -> Result<PgPool, ConnectError> {
+pub async fn connect(
+    url: &str,
+    connections: u32,
+    statements: Statements,
+) -> Result<Pool, ConnectError> {
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     if !matches!(scheme, "postgres" | "postgresql") {
         return Err(ConnectError::url(&"it does not begin with postgres://"));
     }
     let options: PgConnectOptions = url.parse().map_err(|why| ConnectError::url(&why))?;
-    let options = options.application_name("tribox");
-    let pool = pool_options(connections - reserved(connections))
-        .connect_with(options)
-        .await
-        .map_err(|why| ConnectError::server(&why))?;
-    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::integer")
-        .fetch_one(&pool)
-        .await
-        .map_err(|why| ConnectError::server(&why))?;
+    // Poolers refuse a setting at start that they do not know.
+    let options = options.application_name("tribox").extra_float_digits(None);
+    let shared = pool_options(connections - reserved(connections));
+    let connected = Pool::connect(shared, options.clone(), statements).await;
+    let pool = connected.map_err(|why| ConnectError::server(&why))?;
+    let version = version(&pool).await.map_err(|why| ConnectError::server(&why))?;
     if version < OLDEST {
         return Err(ConnectError::too_old(version, OLDEST));
+    }
+    if statements == Statements::Prepared {
+        meet(&options).await.map_err(|why| ConnectError::server(&why))?;
     }
     Ok(pool)
 }
 
+async fn version<'c>(on: impl sqlx::PgExecutor<'c>) -> Result<i32, Error> {
+    let version = "SELECT current_setting('server_version_num')::integer";
+    sqlx::query_scalar(version).fetch_one(on).await
+}
+
+/// Prepares the first statement on one more connection. All call it by the same name: where it is
+/// there already, a pooler hands out connections that somebody else has prepared statements on, and
+/// what is executed by a name could be another statement than was meant.
+async fn meet(options: &PgConnectOptions) -> Result<(), Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    version(&mut connection).await?;
+    connection.close().await
+}
+
 impl Postgres {
     /// On what [`connect`] gave for so many connections.
-    pub fn new(pool: PgPool, connections: u32, node: Node) -> Self {
+    pub fn new(pool: Pool, connections: u32, node: Node) -> Self {
         let own = Arc::new(Semaphore::new(reserved(connections) as usize));
         Postgres { pool, node, own, _permit: None }
     }
@@ -202,9 +220,8 @@ impl Postgres {
     /// its connections out in turn, so that each would have the caches of its backend cold.
     pub fn for_lane(&self) -> Self {
         let Ok(permit) = Arc::clone(&self.own).try_acquire_owned() else { return self.clone() };
-        let options = self.pool.connect_options().as_ref().clone();
         Postgres {
-            pool: pool_options(1).connect_lazy_with(options),
+            pool: self.pool.another(pool_options(1)),
             node: self.node.clone(),
             own: Arc::clone(&self.own),
             _permit: Some(Arc::new(permit)),

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::error::is_away;
 use super::lease::milliseconds;
 use super::read::patiently;
-use super::{Postgres, sql};
+use super::{Pool, Postgres, sql};
 use crate::fault::{self, Point};
 use crate::lane::ports::StoreAway;
 use crate::model::InboxKey;
@@ -37,7 +37,7 @@ pub struct Registered {
 /// # Errors
 /// The database cannot be used.
 pub async fn register(
-    pool: &PgPool,
+    pool: &Pool,
     name: &str,
     holder: &str,
     lease: Duration,
@@ -53,7 +53,7 @@ pub async fn register(
     Ok(Registered { node, crashes, suspects: suspects(pool).await? })
 }
 
-async fn suspects(pool: &PgPool) -> Result<HashMap<InboxKey, i32>, StoreAway> {
+async fn suspects(pool: &Pool) -> Result<HashMap<InboxKey, i32>, StoreAway> {
     let query = sqlx::query_as(sql!("suspects"));
     let suspects: Vec<(Uuid, i32)> = patiently(query.fetch_all(pool)).await?;
     let suspect = |(key, alone): (Uuid, i32)| (InboxKey(key.into_bytes()), alone);

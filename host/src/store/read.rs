@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::error::is_away;
-use super::{PATIENCE, Postgres, sql};
+use super::{PATIENCE, Pool, Postgres, sql};
 use crate::lane::ports::{
     Commit, CommitError, DueParked, ListRange, Load, LoadedState, LogState, ParkedMessage, Reader,
     Row, Store, StoreAway,
@@ -84,7 +84,7 @@ pub(super) async fn patiently<T>(
 
 /// Reads for a guest, which waits for them on its own thread.
 struct BlockingReader {
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl BlockingReader {

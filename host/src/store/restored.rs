@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::read::patiently;
-use super::{Operator, Postgres, sql};
+use super::{Operator, Pool, Postgres, sql};
 use crate::lane::ports::StoreAway;
 use crate::model::InboxKey;
 
@@ -76,7 +75,7 @@ impl Operator {
     }
 }
 
-async fn known(pool: &PgPool, keys: &[InboxKey]) -> Result<HashSet<InboxKey>, StoreAway> {
+async fn known(pool: &Pool, keys: &[InboxKey]) -> Result<HashSet<InboxKey>, StoreAway> {
     let keys: Vec<Uuid> = keys.iter().map(|key| Uuid::from_bytes(key.0)).collect();
     let query = sqlx::query_scalar(sql!("known")).bind(keys);
     let known: Vec<Uuid> = patiently(query.fetch_all(pool)).await?;

@@ -12,8 +12,6 @@ mod undelivered;
 
 use std::time::Duration;
 
-use sqlx::PgPool;
-
 pub use self::parked::{ParkedCount, ParkedDetail, ParkedFilter, ParkedLine};
 pub use self::pause::PausedKey;
 pub use self::retained::Retained;
@@ -23,7 +21,7 @@ pub use self::undelivered::{
     UndeliveredCount, UndeliveredDetail, UndeliveredFilter, UndeliveredLine,
 };
 use super::error::{is_away, was_in_the_way};
-use super::{ConnectError, MigrateError, PATIENCE, connect, pending};
+use super::{ConnectError, MigrateError, PATIENCE, Pool, Statements, connect, pending};
 use crate::lane::ports::StoreAway;
 
 /// Rows that are changed at once.
@@ -34,7 +32,7 @@ const TRIES: u32 = 5;
 /// The database, as operators use it.
 #[derive(Debug, Clone)]
 pub struct Operator {
-    pool: PgPool,
+    pool: Pool,
 }
 
 /// Why there is no operating on a database.
@@ -59,14 +57,14 @@ pub struct Batch {
 }
 
 impl Operator {
-    pub(super) fn pool(&self) -> &PgPool {
+    pub(super) fn pool(&self) -> &Pool {
         &self.pool
     }
 
     /// # Errors
     /// The database cannot be used, or does not have the tables and functions of this program.
-    pub async fn connect(url: &str) -> Result<Operator, NotOperable> {
-        let pool = connect(url, 2).await?;
+    pub async fn connect(url: &str, statements: Statements) -> Result<Operator, NotOperable> {
+        let pool = connect(url, 2, statements).await?;
         let lacking = pending(&pool).await?;
         if !lacking.is_empty() {
             let names: Vec<&str> = lacking.iter().map(|step| step.name).collect();
