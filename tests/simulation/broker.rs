@@ -15,6 +15,8 @@ const ACK_WAIT: i64 = 30_000;
 #[derive(Debug, Clone)]
 pub struct Stored {
     pub sequence: u64,
+    /// How many messages the broker had stored before: this number is not given twice.
+    pub arrival: u64,
     pub id: Option<String>,
     pub subject: String,
     pub headers: String,
@@ -34,6 +36,8 @@ pub struct Stream {
     /// It takes nothing now (it is full, say).
     pub full: bool,
     pub messages: Vec<Stored>,
+    /// What it had confirmed and lost.
+    pub lost: Vec<Stored>,
     seen: BTreeMap<String, i64>,
     pub consumers: BTreeMap<String, Consumer>,
 }
@@ -96,6 +100,7 @@ pub enum Published {
 #[derive(Debug, Default)]
 pub struct Broker {
     pub streams: Vec<Stream>,
+    arrivals: u64,
 }
 
 /// The time by the clock of the broker.
@@ -106,6 +111,32 @@ fn now() -> i64 {
 impl Stream {
     pub fn last(&self) -> u64 {
         self.messages.last().map_or(0, |m| m.sequence)
+    }
+
+    /// All that was ever stored, in the order of its arrival.
+    pub fn ever(&self) -> Vec<&Stored> {
+        let mut all: Vec<&Stored> = self.messages.iter().chain(&self.lost).collect();
+        all.sort_by_key(|m| m.arrival);
+        all
+    }
+
+    /// Loses up to so many of the last messages, as a server without power does that had not synced
+    /// them; their sequences and ids are free again, and consumers are back where the stream ends.
+    pub fn lose_end(&mut self, count: usize) {
+        let kept = self.messages.len().saturating_sub(count);
+        for lost in self.messages.split_off(kept) {
+            if let Some(id) = &lost.id {
+                self.seen.remove(id);
+            }
+            self.lost.push(lost);
+        }
+        let last = self.last();
+        for consumer in self.consumers.values_mut() {
+            consumer.delivered = consumer.delivered.min(last);
+            consumer.pending.retain(|sequence, _| *sequence <= last);
+            consumer.again.retain(|sequence| *sequence <= last);
+            consumer.pulls.clear();
+        }
     }
 }
 
@@ -140,6 +171,7 @@ impl Broker {
             window,
             full: false,
             messages: Vec::new(),
+            lost: Vec::new(),
             seen: BTreeMap::new(),
             consumers: BTreeMap::new(),
         });
@@ -191,11 +223,14 @@ impl Inner {
             return Published::Full;
         }
         let sequence = stream.last() + 1;
+        let arrival = self.broker.arrivals;
+        self.broker.arrivals += 1;
         if let Some(id) = id {
             stream.seen.insert(id.to_owned(), now());
         }
         stream.messages.push(Stored {
             sequence,
+            arrival,
             id: id.map(str::to_owned),
             subject: subject.to_owned(),
             headers: headers.to_owned(),

@@ -77,6 +77,8 @@ struct Run {
     late: Option<i64>,
     /// A stream is full now and then.
     fills: bool,
+    /// Streams lose their end now and then.
+    loses: bool,
     theme: Theme,
     /// In how many tenths of the run all input arrives.
     tenths: i64,
@@ -133,6 +135,7 @@ impl Run {
         let themes = [Theme::Mixed, Theme::Lists, Theme::Appends, Theme::Failures];
         let theme = themes[chance.usize(0..4)];
         let fills = chance.u8(0..3) == 0;
+        let loses = chance.u8(0..4) == 0;
         let late = (chance.u8(0..4) == 0).then(|| chance.i64(5_000..=60_000));
         let skews: Vec<i64> = NODES.iter().map(|_| chance.i64(-20_000..=20_000)).collect();
         look.rate = rate;
@@ -159,7 +162,20 @@ impl Run {
             .collect();
         seats.iter_mut().for_each(|seat| seat.start(&world));
         let spells = Spells::default();
-        Run { world, aim, seats, spells, until, late, fills, theme, tenths, told: 0, messages }
+        Run {
+            world,
+            aim,
+            seats,
+            spells,
+            until,
+            late,
+            fills,
+            loses,
+            theme,
+            tenths,
+            told: 0,
+            messages,
+        }
     }
 
     /// Messages come and things go wrong, until it is enough.
@@ -218,7 +234,7 @@ impl Run {
         let payload = Bytes::from(payload.to_string());
         let (id, subject) = (format!("m-{n}"), format!("in.{key}"));
         world.publish(Some(&id), &subject, "", &payload);
-        if world.chance.u8(0..10) == 0 {
+        if world.chance.u8(0..10) == 0 && !self.loses {
             // A copy that the stream does not know for one.
             world.tally.count("input: copy");
             let again = format!("Nats-Msg-Id: {id}\n");
@@ -231,7 +247,7 @@ impl Run {
     async fn strike(&mut self) {
         let mut world = self.world.look();
         let at = world.chance.usize(0..self.seats.len());
-        let kind = world.chance.u8(0..14);
+        let kind = world.chance.u8(0..15);
         let long = world.chance.u8(0..8) == 0;
         let spell = elapsed() + world.chance.i64(100..=if long { 100_000 } else { 12_000 });
         let name = self.seats[at].name;
@@ -305,6 +321,17 @@ impl Run {
                 world.broken = true;
                 self.spells.broken = Some(spell);
             }
+            13 if self.loses => {
+                let name = ["IN", "OUT", "NEXT"][world.chance.usize(0..3)];
+                let count = world.chance.usize(1..=8);
+                world.fault("nats: end of a stream lost", name);
+                if let Some(stream) = world.broker.stream(name) {
+                    stream.lose_end(count);
+                }
+                world.nats_starts += 1;
+                NODES.iter().for_each(|node| world.line(node).connection += 1);
+            }
+            13 => {}
             _ if !self.fills => {}
             _ => {
                 world.fault("nats: stream full", "");

@@ -51,8 +51,19 @@ pub fn all(world: &mut Inner, of: &Of) -> Vec<String> {
     wrong
 }
 
-/// The messages of each handler by their inbox keys, with their sequence; the first of a kind counts.
-type Input = BTreeMap<&'static str, HashMap<InboxKey, (u64, Message)>>;
+/// A message as its stream had it.
+struct Told {
+    message: Message,
+    /// Its place among all that arrived: the first time, and the last time (a stream that lost it may
+    /// get it again).
+    first: u64,
+    last: u64,
+    /// Where it stands now, unless it was lost.
+    sequence: Option<u64>,
+}
+
+/// The messages of each handler by their inbox keys; the first of a kind counts.
+type Input = BTreeMap<&'static str, HashMap<InboxKey, Told>>;
 
 fn input(world: &mut Inner) -> Input {
     let mut input = Input::new();
@@ -60,10 +71,18 @@ fn input(world: &mut Inner) -> Input {
         let description = description(handler);
         let messages = input.entry(handler).or_default();
         let Some(stream) = world.broker.stream(stream) else { continue };
-        for stored in &stream.messages {
+        let lost: BTreeSet<u64> = stream.lost.iter().map(|m| m.arrival).collect();
+        for stored in stream.ever() {
             let (message, _) = message_of(&description, &stream.name, stored);
             let key = InboxKey::new(handler, &message.id);
-            messages.entry(key).or_insert((stored.sequence, message));
+            let first = stored.arrival;
+            let new = Told { message, first, last: first, sequence: None };
+            let told = messages.entry(key).or_insert(new);
+            let anew = told.sequence.is_none();
+            if anew && !lost.contains(&stored.arrival) {
+                told.last = stored.arrival;
+                told.sequence = Some(stored.sequence);
+            }
         }
     }
     input
@@ -87,19 +106,19 @@ fn in_order(world: &Inner, input: &Input, wrong: &mut Vec<String>) {
     for done in &world.database.history {
         let Some(messages) = input.get(done.handler.as_str()) else { continue };
         for key in &done.handled {
-            let Some((sequence, message)) = messages.get(key) else {
+            let Some(Told { message, first, last: latest, .. }) = messages.get(key) else {
                 wrong.push(format!("applied, and in no stream: {key} by {}", done.handler));
                 continue;
             };
             let Some(of) = &message.key else { continue };
             let last = last.entry((&done.handler, of)).or_default();
-            if *sequence < *last {
+            if *latest < *last {
                 let (id, handler) = (&message.id, &done.handler);
                 wrong.push(format!(
                     "out of order: {id} of key {of} at {handler} came behind {last}"
                 ));
             }
-            *last = *sequence;
+            *last = *first;
         }
     }
 }
@@ -110,7 +129,10 @@ fn nothing_lost(world: &Inner, input: &Input, wrong: &mut Vec<String>) {
     let handled: BTreeSet<InboxKey> =
         database.history.iter().flat_map(|done| done.handled.iter().copied()).collect();
     for (handler, messages) in input {
-        for (key, (_, message)) in messages {
+        for (key, Told { message, sequence, .. }) in messages {
+            if sequence.is_none() {
+                continue;
+            }
             let parked = database.parked.values().find(|p| p.inbox_key == *key);
             let dead = parked.is_some_and(|p| p.state == ParkedState::Dead);
             let told = text(&message.payload);
@@ -135,8 +157,10 @@ fn acknowledged_after_commit(world: &mut Inner, input: &Input, wrong: &mut Vec<S
     for (handler, stream) in READS {
         let info = world.broker.consumer(stream, &format!("tribox-{handler}")).map(|c| c.info());
         let floor = info.map_or(0, |info| info.ack_floor);
-        for (key, (sequence, message)) in &input[handler] {
-            if *sequence <= floor && !world.database.inbox.contains_key(key) {
+        for (key, Told { message, sequence, .. }) in &input[handler] {
+            if sequence.is_some_and(|sequence| sequence <= floor)
+                && !world.database.inbox.contains_key(key)
+            {
                 wrong.push(format!("acknowledged and not committed: {} at {handler}", message.id));
             }
         }
@@ -156,7 +180,8 @@ fn as_the_reference(world: &Inner, input: &Input, wrong: &mut Vec<String>) -> Ve
     let mut sent = Vec::new();
     for done in &world.database.history {
         for key in &done.handled {
-            let Some((_, message)) = input.get(&*done.handler).and_then(|all| all.get(key)) else {
+            let told = input.get(&*done.handler).and_then(|all| all.get(key));
+            let Some(Told { message, .. }) = told else {
                 continue;
             };
             let verdict = handle(&done.handler, message, &mut state, false);
@@ -202,6 +227,8 @@ fn streams(world: &mut Inner, sent: &[(String, Sent)], of: &Of, wrong: &mut Vec<
             }
         }
     }
+    let lost = world.broker.streams.iter().flat_map(|s| &s.lost).filter_map(|m| m.id.as_ref());
+    let lost: BTreeSet<&String> = lost.collect();
     let known: HashMap<&String, &Sent> = sent.iter().map(|(id, sent)| (id, sent)).collect();
     for (id, (subject, payload, _)) in &found {
         match known.get(id) {
@@ -217,14 +244,15 @@ fn streams(world: &mut Inner, sent: &[(String, Sent)], of: &Of, wrong: &mut Vec<
         let passed = database.writers.get(writer).is_some_and(|w| w.published >= *seq);
         let set_aside =
             entry.subject.starts_with("dead.") || (of.late && entry.subject.starts_with("late."));
-        if passed && !set_aside && !found.contains_key(&entry.id) {
+        let excused = set_aside || lost.contains(&entry.id);
+        if passed && !excused && !found.contains_key(&entry.id) {
             wrong.push(format!("passed and not in its stream: {} to {}", entry.id, entry.subject));
         }
     }
     let mut last: BTreeMap<&str, (u64, &String)> = BTreeMap::new();
     for (id, sent) in sent.iter().filter(|(_, sent)| !sent.delayed) {
         let Some((_, _, sequence)) = found.get(id) else {
-            if of.complete {
+            if of.complete && !lost.contains(id) {
                 wrong.push(format!("not sent: {id} to {}", sent.subject));
             }
             continue;
@@ -247,7 +275,7 @@ pub type Observation = (u64, Vec<(String, Vec<u64>)>);
 pub fn observations(world: &mut Inner) -> Vec<Observation> {
     let Some(stream) = world.broker.stream("OUT") else { return Vec::new() };
     let mut seen = Vec::new();
-    for stored in &stream.messages {
+    for stored in stream.ever() {
         let Ok(event) = serde_json::from_slice::<Value>(&stored.payload) else { continue };
         let (Some(n), Some(saw)) = (event["n"].as_u64(), event["saw"].as_array()) else { continue };
         let numbers = |list: &Value| {

@@ -44,13 +44,13 @@ impl SimNats {
         if lost || look.strikes("nats: acknowledgement lost", 1.0) {
             return;
         }
-        let latency = look.latency();
+        let (latency, starts) = (look.latency(), look.nats_starts);
         drop(look);
         let world = self.world.clone();
         tokio::spawn(async move {
             tokio::time::sleep(latency).await;
             let mut world = world.look();
-            if !world.nats_down {
+            if !world.nats_down && world.nats_starts == starts {
                 world.acknowledge(&reply, done);
             }
         });
@@ -212,13 +212,15 @@ async fn carry(
     mut sent: mpsc::UnboundedReceiver<Publish>,
     answers: mpsc::UnboundedSender<(u64, Event)>,
 ) {
+    let starts = nats.world.look().nats_starts;
     while let Some(message) = sent.recv().await {
         let latency = nats.world.look().latency();
         tokio::time::sleep(latency).await;
         let mut world = nats.world.look();
         let state = *world.line(&nats.node);
         let cut = state.connection != line;
-        if world.nats_down || state.no_nats || (cut && world.chance.bool()) {
+        let gone = world.nats_down || world.nats_starts != starts;
+        if gone || state.no_nats || (cut && world.chance.bool()) {
             return;
         }
         let id = message.token.is_some().then_some(message.id.as_str());

@@ -142,6 +142,8 @@ pub struct Inner {
     pub postgres_starts: u64,
     pub postgres_down: bool,
     pub broker: Broker,
+    /// Raised when NATS is started again: what was under way is gone.
+    pub nats_starts: u64,
     pub nats_down: bool,
     pub lines: BTreeMap<String, Line>,
     /// Chance of a small fault in each single step; 0: the world is at peace.
@@ -198,6 +200,7 @@ impl World {
             postgres_starts: 0,
             postgres_down: false,
             broker: Broker::default(),
+            nats_starts: 0,
             nats_down: false,
             lines: BTreeMap::new(),
             rate: 0.0,
