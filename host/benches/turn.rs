@@ -130,7 +130,7 @@ struct Acknowledged(AtomicU64);
 impl Settle for Acknowledged {
     async fn settle(&self, deliveries: &[&tribox::lane::ports::Delivery]) {
         for delivery in deliveries {
-            delivery.source.done(delivery.sequence);
+            delivery.done();
         }
         self.0.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
     }
@@ -164,7 +164,7 @@ fn description() -> Description {
 }
 
 fn delivery(source: &Arc<Source>, n: u64) -> tribox::lane::ports::Delivery {
-    source.admit(n, "reply", Instant::now());
+    source.admit(n, n, "reply", Instant::now());
     let key = (n % KEYS).to_string();
     let message = Message {
         id: format!("message-{n}"),

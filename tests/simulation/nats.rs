@@ -108,7 +108,7 @@ impl Flush for SimNats {
 impl Settle for SimNats {
     async fn settle(&self, deliveries: &[&Delivery]) {
         for delivery in deliveries {
-            if let Some(reply) = delivery.source.done(delivery.sequence) {
+            if let Some(reply) = delivery.done() {
                 self.say(reply, true);
             }
         }

@@ -169,7 +169,8 @@ impl SimReader {
         *expected = Some(consumer_sequence + 1);
         let sequence = message.sequence;
         let redelivered = count > 1 || sequence <= self.source.floor();
-        match self.source.admit(sequence, &reply, Instant::now().into_std()) {
+        let stored_at = u64::try_from(message.at).unwrap_or_default();
+        match self.source.admit(sequence, stored_at, &reply, Instant::now().into_std()) {
             Admission::InHand => None,
             Admission::Done => {
                 self.nats.say(reply, true);

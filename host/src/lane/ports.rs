@@ -38,6 +38,13 @@ pub struct Delivery {
     pub redelivered: bool,
 }
 
+impl Delivery {
+    /// Marks it as handled; returns where its acknowledgement goes, if it is still in hand.
+    pub fn done(&self) -> Option<String> {
+        self.source.done(self.sequence, self.message.stored_at)
+    }
+}
+
 /// A document's state as the store has it. Version 0: there is no row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {

@@ -226,6 +226,7 @@ proptest! {
 #[derive(Debug, Clone)]
 enum Delivered {
     Again(u64),
+    Anew(u64),
     Done(u64),
     WentBack(u64),
     FloorIs(u64),
@@ -234,6 +235,7 @@ enum Delivered {
 fn delivered() -> impl Strategy<Value = Delivered> {
     prop_oneof![
         6 => (1_u64..20).prop_map(Delivered::Again),
+        1 => (1_u64..20).prop_map(Delivered::Anew),
         6 => (1_u64..20).prop_map(Delivered::Done),
         1 => (0_u64..20).prop_map(Delivered::WentBack),
         1 => (0_u64..4).prop_map(Delivered::FloorIs),
@@ -248,6 +250,8 @@ proptest! {
         let source = Source::new("S".into(), 0, floor, ordered);
         // Sequences in hand, whether they are done, by which delivery they came, and the floor then.
         let mut hand: BTreeMap<u64, (bool, String, u64)> = BTreeMap::new();
+        // How often a sequence was given: when its message was stored.
+        let mut given: BTreeMap<u64, u64> = BTreeMap::new();
         let now = Instant::now();
         for (n, step) in steps.iter().enumerate() {
             let before = source.floor();
@@ -262,8 +266,18 @@ proptest! {
                             Admission::InHand
                         }
                     };
-                    prop_assert_eq!(source.admit(*seq, &reply, now), expected);
+                    let stored_at = given.get(seq).copied().unwrap_or_default();
+                    prop_assert_eq!(source.admit(*seq, stored_at, &reply, now), expected);
                     hand.entry(*seq).or_insert((false, reply, before));
+                }
+                Delivered::Anew(seq) => {
+                    let reply = n.to_string();
+                    let stored_at = given.entry(*seq).or_default();
+                    *stored_at += 1;
+                    let admission = source.admit(*seq, *stored_at, &reply, now);
+                    prop_assert_eq!(admission, Admission::New);
+                    prop_assert_eq!(source.done(*seq, *stored_at - 1), None);
+                    hand.insert(*seq, (false, reply, before));
                 }
                 Delivered::Done(seq) => {
                     let mut expected = None;
@@ -271,7 +285,8 @@ proptest! {
                         *done = true;
                         expected = Some(std::mem::take(reply));
                     }
-                    prop_assert_eq!(source.done(*seq), expected);
+                    let stored_at = given.get(seq).copied().unwrap_or_default();
+                    prop_assert_eq!(source.done(*seq, stored_at), expected);
                     if !ordered {
                         hand.remove(seq);
                     }

@@ -23,6 +23,9 @@ pub struct Source {
 #[derive(Debug)]
 struct InHand {
     sequence: u64,
+    /// When the stream stored it, in milliseconds since the Unix epoch: tells it from a later message
+    /// that a stream which lost its end gives the same sequence.
+    stored_at: u64,
     done: bool,
     since: Instant,
     reply: String,
@@ -54,10 +57,17 @@ impl Source {
     }
 
     /// Takes a delivered message in hand, unless it is there already. Whether one below the floor was
-    /// handled is for the inbox to say: a stream that lost its end gives sequences a second time.
-    pub fn admit(&self, sequence: u64, reply: &str, now: Instant) -> Admission {
+    /// handled is for the inbox to say: a stream that lost its end gives sequences a second time. For
+    /// the same reason a message is known by its sequence and by when it was stored (milliseconds
+    /// since the Unix epoch): another one of the same sequence takes the place of the one in hand.
+    pub fn admit(&self, sequence: u64, stored_at: u64, reply: &str, now: Instant) -> Admission {
         let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         match in_hand.binary_search_by_key(&sequence, |m| m.sequence) {
+            Ok(at) if in_hand[at].stored_at != stored_at => {
+                let reply = reply.to_owned();
+                in_hand[at] = InHand { sequence, stored_at, done: false, since: now, reply };
+                Admission::New
+            }
             Ok(at) if in_hand[at].done => Admission::Done,
             Ok(at) => {
                 in_hand[at].reply = reply.to_owned();
@@ -65,17 +75,22 @@ impl Source {
             }
             Err(at) => {
                 let reply = reply.to_owned();
-                in_hand.insert(at, InHand { sequence, done: false, since: now, reply });
+                let new = InHand { sequence, stored_at, done: false, since: now, reply };
+                in_hand.insert(at, new);
                 Admission::New
             }
         }
     }
 
     /// Marks a message as handled and moves the floor past what is handled without a gap; returns
-    /// where its acknowledgement goes, by its latest delivery.
-    pub fn done(&self, sequence: u64) -> Option<String> {
+    /// where its acknowledgement goes, by its latest delivery. Nothing for one that is not in hand,
+    /// and whose sequence another message may have by now.
+    pub fn done(&self, sequence: u64, stored_at: u64) -> Option<String> {
         let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         let at = in_hand.binary_search_by_key(&sequence, |m| m.sequence).ok()?;
+        if in_hand[at].stored_at != stored_at {
+            return None;
+        }
         let reply = std::mem::take(&mut in_hand[at].reply);
         in_hand[at].done = true;
         if !self.ordered {
@@ -128,7 +143,7 @@ mod tests {
     use super::*;
 
     fn admit(source: &Source, sequence: u64) -> Admission {
-        source.admit(sequence, &format!("reply-{sequence}"), Instant::now())
+        source.admit(sequence, 0, &format!("reply-{sequence}"), Instant::now())
     }
 
     #[test]
@@ -137,11 +152,11 @@ mod tests {
         for sequence in [11, 13, 14] {
             assert_eq!(admit(&source, sequence), Admission::New);
         }
-        source.done(13);
+        source.done(13, 0);
         assert_eq!((source.floor(), source.in_hand()), (10, 3));
         assert_eq!(admit(&source, 13), Admission::Done);
         assert_eq!(admit(&source, 11), Admission::InHand);
-        source.done(11);
+        source.done(11, 0);
         assert_eq!((source.floor(), source.in_hand()), (13, 1));
     }
 
@@ -149,7 +164,7 @@ mod tests {
     fn what_is_below_the_floor_is_left_to_the_inbox() {
         let source = Source::new("S".into(), 0, 10, true);
         assert_eq!(admit(&source, 9), Admission::New);
-        assert_eq!(source.done(9).as_deref(), Some("reply-9"));
+        assert_eq!(source.done(9, 0).as_deref(), Some("reply-9"));
         assert_eq!((source.floor(), source.in_hand()), (10, 0));
     }
 
@@ -159,21 +174,33 @@ mod tests {
         for sequence in [11, 12, 13] {
             admit(&source, sequence);
         }
-        source.done(12);
+        source.done(12, 0);
         assert!(!source.went_back(13));
         assert!(source.went_back(11));
         assert_eq!(admit(&source, 11), Admission::InHand);
         assert_eq!(admit(&source, 12), Admission::New);
         assert!(source.went_back(5));
         assert_eq!((source.floor(), source.in_hand()), (5, 0));
-        assert_eq!(source.done(12), None, "an old turn acknowledges nothing of the new ones");
+        assert_eq!(source.done(12, 0), None, "an old turn acknowledges nothing of the new ones");
+    }
+
+    #[test]
+    fn what_is_stored_later_under_a_sequence_in_hand_is_another_message() {
+        for ordered in [true, false] {
+            let source = Source::new("S".into(), 0, 0, ordered);
+            assert_eq!(source.admit(1, 7, "old", Instant::now()), Admission::New);
+            assert_eq!(source.admit(1, 9, "new", Instant::now()), Admission::New);
+            assert_eq!(source.done(1, 7), None, "the old one acknowledges nothing of the new one");
+            assert_eq!(source.in_hand(), 1);
+            assert_eq!(source.done(1, 9).as_deref(), Some("new"));
+        }
     }
 
     #[test]
     fn without_order_nothing_is_concluded_from_a_sequence() {
         let source = Source::new("S".into(), 0, 10, false);
         assert_eq!(admit(&source, 5), Admission::New);
-        assert_eq!(source.done(5).as_deref(), Some("reply-5"));
+        assert_eq!(source.done(5, 0).as_deref(), Some("reply-5"));
         assert_eq!(admit(&source, 5), Admission::New);
         assert_eq!(source.floor(), 0);
     }
@@ -181,8 +208,8 @@ mod tests {
     #[test]
     fn the_latest_delivery_is_acknowledged() {
         let source = Source::new("S".into(), 0, 0, true);
-        source.admit(1, "first", Instant::now());
-        source.admit(1, "second", Instant::now());
-        assert_eq!(source.done(1).as_deref(), Some("second"));
+        source.admit(1, 0, "first", Instant::now());
+        source.admit(1, 0, "second", Instant::now());
+        assert_eq!(source.done(1, 0).as_deref(), Some("second"));
     }
 }

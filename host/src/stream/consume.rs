@@ -362,7 +362,7 @@ impl Reader {
         let stored_at = u64::try_from(stored_at).unwrap_or_default();
         self.metrics.lag.set(i64::try_from(info.pending).unwrap_or(i64::MAX));
         let reply = message.reply.as_deref().unwrap_or_default().to_owned();
-        match self.source.admit(sequence, &reply, Instant::now()) {
+        match self.source.admit(sequence, stored_at, &reply, Instant::now()) {
             Admission::InHand => None,
             Admission::Done => {
                 self.acknowledge.ack(&reply).await;

@@ -48,7 +48,7 @@ impl Acknowledge {
 impl Settle for Acknowledge {
     async fn settle(&self, deliveries: &[&Delivery]) {
         for delivery in deliveries {
-            let Some(reply) = delivery.source.done(delivery.sequence) else { continue };
+            let Some(reply) = delivery.done() else { continue };
             if fault::point(Point::BeforeAck).is_err() {
                 continue;
             }

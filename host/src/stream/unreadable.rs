@@ -46,9 +46,9 @@ impl Reader {
             return Ok(());
         };
         // As JetStream writes it for a first delivery: it goes by the sequence in the stream.
-        let sequence = unreadable.sequence;
+        let Unreadable { sequence, stored_at, .. } = unreadable;
         let reply = format!("$JS.ACK.{name}.{durable}.1.{sequence}.1.0.0");
-        match self.source.admit(sequence, &reply, Instant::now()) {
+        match self.source.admit(sequence, stored_at, &reply, Instant::now()) {
             Admission::New => {
                 self.metrics.received.inc();
                 let delivery = self.router.unreadable(&self.source, unreadable);
