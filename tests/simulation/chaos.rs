@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::json;
-
 use crate::check;
+use crate::input::{self, Theme};
 use crate::left::left;
 use crate::node::Process;
 use crate::world::{Inner, Rule, Tally, World, elapsed};
 
 const NODES: [&str; 3] = ["north", "east", "west"];
-const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// How long an end in order may take: milliseconds.
 const STOPS: i64 = 31_000;
@@ -84,15 +81,6 @@ struct Run {
     tenths: i64,
     told: usize,
     messages: usize,
-}
-
-/// What most messages of a run are about.
-#[derive(Debug, Clone, Copy)]
-enum Theme {
-    Mixed,
-    Lists,
-    Appends,
-    Failures,
 }
 
 /// Runs the world of a seed.
@@ -206,40 +194,7 @@ impl Run {
     }
 
     fn tell(&mut self) {
-        let mut world = self.world.look();
-        let n = self.told;
-        let key = KEYS[world.chance.usize(0..KEYS.len())];
-        let other = KEYS[world.chance.usize(0..KEYS.len())];
-        let name = format!("reminder-{}", world.chance.u8(0..3));
-        let kind = match self.theme {
-            Theme::Mixed => world.chance.u8(0..20),
-            Theme::Lists => world.chance.u8(7..13),
-            Theme::Appends => world.chance.u8(0..8),
-            Theme::Failures => world.chance.u8(13..24),
-        };
-        let payload = match kind {
-            0..=6 => json!({ "n": n, "op": "append", "other": other }),
-            7..=9 => json!({ "n": n, "op": "transfer", "other": other, "amount": n % 40 }),
-            10 => json!({ "n": n, "op": "first" }),
-            11 => json!({ "n": n, "op": "remove" }),
-            12 => json!({ "n": n, "op": "mark", "other": other }),
-            13 => json!({ "n": n, "op": "delay", "after": n * 200 }),
-            14 => json!({ "n": n, "op": "delay", "after": 30_000, "name": name }),
-            15 => json!({ "n": n, "op": "cancel", "name": name }),
-            16 => json!({ "n": n, "op": "poison" }),
-            17 => json!({ "n": n, "op": "reject" }),
-            18 => json!({ "n": n, "op": "late" }),
-            _ => json!({ "n": n, "op": "retry", "other": other }),
-        };
-        let payload = Bytes::from(payload.to_string());
-        let (id, subject) = (format!("m-{n}"), format!("in.{key}"));
-        world.publish(Some(&id), &subject, "", &payload);
-        if world.chance.u8(0..10) == 0 && !self.loses {
-            // A copy that the stream does not know for one.
-            world.tally.count("input: copy");
-            let again = format!("Nats-Msg-Id: {id}\n");
-            world.publish(None, &subject, &again, &payload);
-        }
+        input::tell(&mut self.world.look(), self.told, self.theme, !self.loses);
         self.told += 1;
     }
 

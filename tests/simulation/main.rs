@@ -7,6 +7,7 @@ mod check;
 mod conform;
 mod database;
 mod handlers;
+mod input;
 mod left;
 mod nats;
 mod node;
