@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, Permissions};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpStream;
+use tribox::servers::any_free_port;
 
 use crate::{programs, wait_until};
 
@@ -36,7 +37,7 @@ impl PgBouncer {
         std::fs::create_dir(directory).with_context(|| directory.display().to_string())?;
         // Root's PgBouncer becomes another user, who is to see what is in here.
         std::fs::set_permissions(directory, Permissions::from_mode(0o711))?;
-        let port = free_port()?;
+        let port = any_free_port()?;
         let config = directory.join("pgbouncer.ini");
         std::fs::write(&config, text(database_url, port, tracked)?)?;
         let log = File::create(directory.join("pgbouncer.log"))?;
@@ -118,9 +119,4 @@ fn text(database_url: &str, port: u16, tracked: u32) -> Result<String> {
         writeln!(text, "user = nobody")?;
     }
     Ok(text)
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a port")?;
-    Ok(listener.local_addr()?.port())
 }

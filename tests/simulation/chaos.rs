@@ -100,12 +100,13 @@ pub async fn run(seed: u64, shown: bool, without: Option<Rule>) -> Outcome {
         seat.process = None;
     }
     let mut world = world.look();
-    let Run { late, fills, .. } = run;
+    let Run { late, fills, seats, .. } = run;
     if shown {
         world.database.history.iter().for_each(|done| println!("{done:?}"));
         println!("{:#?}", world.database.writers);
     }
-    violations.extend(check::all(&mut world, &check::Of { complete, late: late.is_some(), fills }));
+    let of = check::Of { complete, late: late.is_some(), fills, shared: seats.len() > 1 };
+    violations.extend(check::all(&mut world, &of));
     let digest = world.trace.digest();
     Outcome { violations, tally: world.tally.clone(), digest, messages: told }
 }

@@ -24,6 +24,8 @@ pub struct Of {
     pub late: bool,
     /// A stream was full now and then: what was in flight at the first refusal may change places.
     pub fills: bool,
+    /// More than one node may work on a handler without keys.
+    pub shared: bool,
 }
 
 impl Of {
@@ -32,6 +34,13 @@ impl Of {
         let out_of_order = (self.late && subject.starts_with("late."))
             || (self.fills && subject.starts_with("out."));
         !out_of_order
+    }
+
+    /// Whether a handler surely gets a message. One without keys may not get one whose sequence a lost
+    /// message had: another node that has that one in hand acknowledges both
+    /// (docs/GUARANTEES.md, 8).
+    fn due(&self, handler: &str, told: &Told) -> bool {
+        told.sequence.is_some() && !(told.again && self.shared && handler == COUNT)
     }
 }
 
@@ -42,9 +51,9 @@ pub fn all(world: &mut Inner, of: &Of) -> Vec<String> {
     applied_once(world, &mut wrong);
     in_order(world, &input, &mut wrong);
     if of.complete {
-        nothing_lost(world, &input, &mut wrong);
+        nothing_lost(world, &input, of, &mut wrong);
     }
-    acknowledged_after_commit(world, &input, &mut wrong);
+    acknowledged_after_commit(world, &input, of, &mut wrong);
     let sent = as_the_reference(world, &input, &mut wrong);
     streams(world, &sent, of, &mut wrong);
     wrong.extend(serial::check(world));
@@ -62,14 +71,6 @@ struct Told {
     sequence: Option<u64>,
     /// A message that its stream lost had this sequence before.
     again: bool,
-}
-
-impl Told {
-    /// Whether a handler surely gets it. One without keys may not: another node that has the lost
-    /// message of this sequence in hand acknowledges this one with it (docs/GUARANTEES.md, 8).
-    fn due(&self, handler: &str) -> bool {
-        self.sequence.is_some() && !(self.again && handler == COUNT)
-    }
 }
 
 /// The messages of each handler by their inbox keys; the first of a kind counts.
@@ -135,12 +136,12 @@ fn in_order(world: &Inner, input: &Input, wrong: &mut Vec<String>) {
 }
 
 /// Every message was handled, or is dead and says so.
-fn nothing_lost(world: &Inner, input: &Input, wrong: &mut Vec<String>) {
+fn nothing_lost(world: &Inner, input: &Input, of: &Of, wrong: &mut Vec<String>) {
     let database = &world.database;
     let handled: BTreeSet<InboxKey> =
         database.history.iter().flat_map(|done| done.handled.iter().copied()).collect();
     for (handler, messages) in input {
-        for (key, told) in messages.iter().filter(|(_, told)| told.due(handler)) {
+        for (key, told) in messages.iter().filter(|(_, told)| of.due(handler, told)) {
             let message = &told.message;
             let parked = database.parked.values().find(|p| p.inbox_key == *key);
             let dead = parked.is_some_and(|p| p.state == ParkedState::Dead);
@@ -162,11 +163,11 @@ fn nothing_lost(world: &Inner, input: &Input, wrong: &mut Vec<String>) {
 }
 
 /// Nothing is acknowledged that is not committed.
-fn acknowledged_after_commit(world: &mut Inner, input: &Input, wrong: &mut Vec<String>) {
+fn acknowledged_after_commit(world: &mut Inner, input: &Input, of: &Of, wrong: &mut Vec<String>) {
     for (handler, stream) in READS {
         let info = world.broker.consumer(stream, &format!("tribox-{handler}")).map(|c| c.info());
         let floor = info.map_or(0, |info| info.ack_floor);
-        for (key, told) in input[handler].iter().filter(|(_, told)| told.due(handler)) {
+        for (key, told) in input[handler].iter().filter(|(_, told)| of.due(handler, told)) {
             let message = &told.message;
             if told.sequence.is_some_and(|sequence| sequence <= floor)
                 && !world.database.inbox.contains_key(key)

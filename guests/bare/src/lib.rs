@@ -1,6 +1,5 @@
-//! The items handler without the SDK: what the
-//! contract in wit/handler.wit asks of a component, and nothing more. Any language with a component
-//! toolchain can do the same.
+//! The items handler without the SDK: what the contract in wit/handler.wit asks of a component, and
+//! nothing more. Any language with a component toolchain can do the same.
 
 mod bindings {
     wit_bindgen::generate!({ path: "../../wit", world: "plugin", generate_all });

@@ -99,8 +99,8 @@ pub(super) fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-/// Ports that are neither reserved nor given out by any system to outgoing connections and to
-/// whoever asks for just any port: a server that is stopped finds its port free when it comes back.
+/// Ports that are not reserved, and that systems, unless told otherwise, give neither to outgoing
+/// connections nor to whoever asks for any port: a server that was stopped finds its port free.
 const PORTS: std::ops::Range<u16> = 10_000..32_768;
 
 /// A loopback port, picked at random, that is free now. Somebody may take it before the server
