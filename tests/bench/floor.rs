@@ -19,7 +19,8 @@ use tribox::node::SystemClock;
 use tribox::relay::{self, RelayTask};
 use tribox::store::{self, Postgres, Statements};
 use tribox::stream::{
-    Acknowledge, Consumption, Fence, Nats, NatsOptions, Publisher, Reader, Router, find_streams,
+    Acknowledge, Consumption, Fence, Lag, Nats, NatsOptions, Publisher, Reader, Router,
+    find_streams,
 };
 use tribox::telemetry::{Health, Metrics};
 
@@ -181,6 +182,7 @@ async fn read(
             fence: Fence::open(),
             health: Arc::clone(health),
             metrics: metrics.handler("floor"),
+            lag: Lag::new(metrics.handler("floor").lag),
             stop: CancellationToken::new(),
         };
         tasks.spawn(async move {

@@ -82,7 +82,7 @@ const USUAL: Shape = Shape {
     messages: 100_000,
     keys: 10_000,
     lanes: 2,
-    turn: 512,
+    turn: 1_024,
     tasks: 1,
     batch: 1_024,
     padding: 150,

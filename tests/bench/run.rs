@@ -47,11 +47,12 @@ pub struct Latency {
     pub p50: f64,
     pub p99: f64,
     pub p999: f64,
+    pub most: f64,
 }
 
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Latency { p50, p99, p999 } = self;
+        let Latency { p50, p99, p999, .. } = self;
         write!(f, "p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms")
     }
 }
@@ -130,7 +131,17 @@ pub async fn verify(stack: &Stack, variant: Variant, shape: &Shape) -> Result<()
 /// Latency at a steady rate.
 pub async fn latency(variant: Variant, shape: &Shape, rate: f64) -> Result<Latency> {
     let mut stack = servers::usual(variant.name()).await?;
-    let program = servers::start(&mut stack, variant, shape).await?;
+    latency_on(&mut stack, variant, shape, rate).await
+}
+
+/// The same on servers that are there.
+pub async fn latency_on(
+    stack: &mut Stack,
+    variant: Variant,
+    shape: &Shape,
+    rate: f64,
+) -> Result<Latency> {
+    let program = servers::start(stack, variant, shape).await?;
     let stream = stack.broker.jetstream.get_stream(EVENTS).await?;
     let ordered = async_nats::jetstream::consumer::pull::OrderedConfig::default();
     let mut events = stream.create_consumer(ordered).await?.messages().await?;
@@ -176,12 +187,13 @@ pub async fn latency(variant: Variant, shape: &Shape, rate: f64) -> Result<Laten
         }
     }
     drop(program);
-    verify(&stack, variant, shape).await?;
+    verify(stack, variant, shape).await?;
     took.sort_by(f64::total_cmp);
     Ok(Latency {
         p50: percentile(&took, 0.5),
         p99: percentile(&took, 0.99),
         p999: percentile(&took, 0.999),
+        most: took.last().copied().unwrap_or_default(),
     })
 }
 

@@ -8,7 +8,7 @@ use tribox_tests::{Stack, programs};
 
 use crate::measure::{peak, usage};
 use crate::picture::number;
-use crate::run::{self, Throughput};
+use crate::run::{self, Latency, Throughput};
 use crate::servers::{self, Program, reached, wal_bytes, with_streams};
 use crate::sweeps::{Table, head, line};
 use crate::work::{COMMANDS, EVENTS, command};
@@ -207,32 +207,39 @@ pub async fn backlog(rows: i64) -> Result<Table> {
     })
 }
 
+/// Puts so many rows with random keys into the inbox, the last of which was handled `age` ago.
+pub async fn fill_inbox(stack: &Stack, size: i64, age: &str) -> Result<()> {
+    if size == 0 {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let fill = format!(
+        "SET maintenance_work_mem = '1GB'; SET synchronous_commit = off;
+         ALTER TABLE tribox.inbox DROP CONSTRAINT inbox_pkey;
+         DROP INDEX tribox.inbox_handled_at;
+         INSERT INTO tribox.inbox (key, handled_at, sequence, component)
+         SELECT gen_random_uuid(), now() - interval '{age}' - ({size} - n) * interval '1 ms', n, 1
+           FROM generate_series(1, {size}) AS n;
+         ALTER TABLE tribox.inbox ADD PRIMARY KEY (key);
+         CREATE INDEX inbox_handled_at ON tribox.inbox (handled_at);
+         RESET maintenance_work_mem; RESET synchronous_commit; CHECKPOINT"
+    );
+    // One by one: together they would be one transaction.
+    let mut connection = stack.pool.acquire().await?;
+    for statement in fill.split(';') {
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        sqlx::raw_sql(statement).execute(&mut *connection).await?;
+    }
+    println!("{size} rows made in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
 /// An inbox that is large already.
 pub async fn inbox(sizes: &[i64]) -> Result<Table> {
     let mut rows = Vec::new();
     for size in sizes {
         let mut stack = servers::usual("inbox").await?;
-        let started = Instant::now();
-        if *size > 0 {
-            let fill = format!(
-                "SET maintenance_work_mem = '1GB'; SET synchronous_commit = off;
-                 ALTER TABLE tribox.inbox DROP CONSTRAINT inbox_pkey;
-                 DROP INDEX tribox.inbox_handled_at;
-                 INSERT INTO tribox.inbox (key, handled_at, sequence, component)
-                 SELECT gen_random_uuid(), now() - ({size} - n) * interval '1 ms', n, 1
-                   FROM generate_series(1, {size}) AS n;
-                 ALTER TABLE tribox.inbox ADD PRIMARY KEY (key);
-                 CREATE INDEX inbox_handled_at ON tribox.inbox (handled_at);
-                 RESET maintenance_work_mem; RESET synchronous_commit; CHECKPOINT"
-            );
-            // One by one: together they would be one transaction.
-            let mut connection = stack.pool.acquire().await?;
-            for statement in fill.split(';') {
-                let statement = sqlx::AssertSqlSafe(statement.to_owned());
-                sqlx::raw_sql(statement).execute(&mut *connection).await?;
-            }
-            println!("{size} rows made in {:.0} s", started.elapsed().as_secs_f64());
-        }
+        fill_inbox(&stack, *size, "0").await?;
         let shape = Shape { messages: 150_000, ..USUAL };
         let measured = run::throughput_on(&mut stack, Variant::Tribox, &shape).await?;
         println!("inbox {size}: {measured}");
@@ -240,6 +247,31 @@ pub async fn inbox(sizes: &[i64]) -> Result<Table> {
     }
     let note = "Rows with random keys that the inbox has before the run.".to_owned();
     Ok(Table { title: "Inbox.", note, head: head("rows"), rows })
+}
+
+/// Latency while the inbox is pruned of many rows that are past their time.
+pub async fn pruning(sizes: &[i64]) -> Result<Table> {
+    const RATE: f64 = 1_000.0;
+    let mut rows = Vec::new();
+    for size in sizes {
+        let mut stack = servers::usual("pruning").await?;
+        fill_inbox(&stack, *size, "30 days").await?;
+        let shape = Shape { messages: 40_000, ..USUAL };
+        let Latency { p50, p99, p999, most } =
+            run::latency_on(&mut stack, Variant::Tribox, &shape, RATE).await?;
+        let past = "SELECT count(*) FROM tribox.inbox WHERE handled_at < now() - interval '7 days'";
+        let left: i64 = sqlx::query_scalar(past).fetch_one(&stack.pool).await?;
+        println!("pruning {size}: p50 {p50:.2}, p99 {p99:.2}, p99.9 {p999:.2}, most {most:.2} ms");
+        let mut row = vec![number(*size as f64), number((size - left) as f64)];
+        row.extend([p50, p99, p999, most].map(|milliseconds| format!("{milliseconds:.2}")));
+        rows.push(row);
+    }
+    let note = "Milliseconds from publishing a command to reading its event at 1,000/s for 40 \
+                seconds, while the inbox has so many rows that are past their retention. They are \
+                removed meanwhile, from ten seconds after the start of the host on."
+        .to_owned();
+    let head = vec!["rows past", "removed meanwhile", "p50", "p99", "p99.9", "most"];
+    Ok(Table { title: "Pruning.", note, head, rows })
 }
 
 /// `accounts` as it is written in each language, as far as their toolchains were there to build it.

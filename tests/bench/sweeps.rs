@@ -18,7 +18,7 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "lanes",
     "turn",
     "payload",
@@ -29,6 +29,7 @@ const NAMES: [&str; 15] = [
     "xmin",
     "backlog",
     "inbox",
+    "pruning",
     "waiting",
     "memory",
     "failures",
@@ -83,7 +84,7 @@ async fn one(name: &str) -> Result<Table> {
             shaped("Lanes.", "The number of lanes of the handler.", "lanes", shapes.into()).await
         }
         "turn" => {
-            let shapes = [16, 64, 256, 512, 1_024];
+            let shapes = [16, 64, 256, 512, 1_024, 2_048];
             let shapes = shapes.map(|turn| (turn.to_string(), Shape { turn, ..MANY }));
             shaped("Turn.", "Messages in a turn at most.", "turn", shapes.into()).await
         }
@@ -109,6 +110,7 @@ async fn one(name: &str) -> Result<Table> {
         "backlog" => special::backlog(1_000_000).await,
         "nodes" => nodes::nodes(&[1, 2, 3]).await,
         "inbox" => special::inbox(&rows_from("INBOX_ROWS", &[0, 5_000_000])?).await,
+        "pruning" => special::pruning(&rows_from("PRUNING_ROWS", &[0, 5_000_000])?).await,
         "waiting" => special::waiting(1_000_000).await,
         "failures" => failing::failures().await,
         "languages" => special::languages().await,

@@ -85,11 +85,11 @@ impl Stack {
     }
 }
 
-fn reference(data: &Path) -> String {
+pub(crate) fn reference(data: &Path) -> String {
     format!("--reference={}", data.join("PG_VERSION").display())
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("{:?}", command.get_program()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{:?}: {}: {said}", command.get_program(), output.status);

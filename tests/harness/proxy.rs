@@ -34,6 +34,8 @@ struct Weather {
     asked: u64,
     /// The same for what clients hear of the server.
     answered: u64,
+    /// The loopback port of the server.
+    port: u16,
 }
 
 impl FaultProxy {
@@ -52,10 +54,11 @@ impl FaultProxy {
             generation: 0,
             asked: 0,
             answered: 0,
+            port,
         };
         let (weather, seen) = watch::channel(fair);
         let mut tasks = JoinSet::new();
-        tasks.spawn(listen(listener, address, port, seen));
+        tasks.spawn(listen(listener, address, seen));
         Ok(FaultProxy { address, weather, _tasks: tasks })
     }
 
@@ -111,6 +114,11 @@ impl FaultProxy {
         self.weather.send_modify(|weather| weather.answered += 1);
     }
 
+    /// Leads new connections to another server, on this loopback port.
+    pub fn lead_to(&self, port: u16) {
+        self.weather.send_modify(|weather| weather.port = port);
+    }
+
     /// Delays all bytes, each way.
     pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
@@ -127,12 +135,7 @@ impl FaultProxy {
     }
 }
 
-async fn listen(
-    listener: TcpListener,
-    address: SocketAddr,
-    port: u16,
-    mut weather: watch::Receiver<Weather>,
-) {
+async fn listen(listener: TcpListener, address: SocketAddr, mut weather: watch::Receiver<Weather>) {
     let mut listener = Some(listener);
     let mut connections = JoinSet::new();
     loop {
@@ -152,14 +155,15 @@ async fn listen(
         tokio::select! {
             changed = weather.changed() => if changed.is_err() { return },
             Some((client, _)) = accept => {
-                connections.spawn(connection(client, port, weather.clone()));
+                connections.spawn(connection(client, weather.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn connection(client: TcpStream, port: u16, weather: watch::Receiver<Weather>) {
+async fn connection(client: TcpStream, weather: watch::Receiver<Weather>) {
+    let port = weather.borrow().port;
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let generation = weather.borrow().generation;
     let mut end = weather.clone();

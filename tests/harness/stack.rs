@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tribox::servers::{NatsOptions, PrivateNats, PrivatePostgres, any_free_port};
 
-use crate::{Broker, Config, Host, database, programs, run};
+use crate::{Broker, Config, Host, SmallDisk, database, programs, run};
 
 /// How a stack differs from the usual one.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,15 @@ pub struct StackOptions {
     pub postgres: Vec<(String, String)>,
     /// The nats-server and its settings; each stack has one of its own.
     pub nats: NatsOptions,
+    /// The server whose files lie on a small disk, if there can be one: see [`Stack::small_disk`].
+    pub small_disk: Option<Server>,
+}
+
+/// One of a stack's own servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    Postgres,
+    Nats,
 }
 
 /// A database, a nats-server, a plugin directory and a config file.
@@ -39,6 +48,8 @@ pub struct Stack {
     directory: PathBuf,
     /// Counts the hosts that were started, for their log files.
     hosts: u32,
+    /// The small disk that was asked for. None where this machine allows none.
+    pub disk: Option<SmallDisk>,
 }
 
 impl Stack {
@@ -56,6 +67,11 @@ impl Stack {
     /// A server or program is missing or does not start.
     pub async fn with(name: &str, options: StackOptions) -> Result<Self> {
         let directory = run::new_directory(name)?;
+        let disk = match options.small_disk {
+            Some(Server::Postgres) => SmallDisk::under(&directory.join("postgres"))?,
+            Some(Server::Nats) => SmallDisk::under(&directory.join("nats"))?,
+            None => None,
+        };
         let (postgres, database_url) = if options.own_postgres {
             let postgres =
                 PrivatePostgres::start(&directory.join("postgres"), &options.postgres).await?;
@@ -73,8 +89,9 @@ impl Stack {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&database_url)?;
         std::fs::create_dir(directory.join("plugins"))?;
         let config = Config::default();
+        let hosts = 0;
         let mut stack =
-            Stack { config, broker, pool, nats, postgres, database_url, directory, hosts: 0 };
+            Stack { config, broker, pool, nats, postgres, database_url, directory, hosts, disk };
         stack.configure()?;
         Ok(stack)
     }
@@ -99,6 +116,14 @@ impl Stack {
     /// It has none of its own.
     pub fn postgres(&self) -> Result<&PrivatePostgres> {
         self.postgres.as_ref().context("no Postgres of its own")
+    }
+
+    /// Its small disk.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn small_disk(&self) -> Result<&SmallDisk> {
+        self.disk.as_ref().context("no small disk")
     }
 
     pub fn nats_url(&self) -> String {
@@ -225,7 +250,11 @@ impl Stack {
         Ok(postgres.start_again().await?)
     }
 
-    pub(crate) async fn data_directory(&self) -> Result<PathBuf> {
+    /// Where its Postgres keeps its data.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn data_directory(&self) -> Result<PathBuf> {
         let shown = sqlx::query_scalar::<_, String>("SHOW data_directory").fetch_one(&self.pool);
         Ok(PathBuf::from(shown.await.context("data directory")?))
     }

@@ -26,4 +26,9 @@ for signal in CONT INT KILL; do
         rounds=$((rounds - 1))
     done
 done
+# What is mounted below its directory is its own as well.
+if [ -r /proc/mounts ]; then
+    awk -v run="$TRIBOX_TEST_RUN/" 'index($2, run) == 1 { print $2 }' /proc/mounts |
+        while read -r place; do umount -l "$place"; done
+fi
 rm -rf "$TRIBOX_TEST_RUN"

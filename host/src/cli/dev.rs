@@ -89,7 +89,9 @@ impl Dev<'_> {
             )
             .into());
         }
-        config.plugins.cache = Some(self.data.join("cache"));
+        if config.plugins.cache().is_none() {
+            config.plugins.cache = Some(self.data.join("cache"));
+        }
         config.node.name = Some("dev".to_owned());
         Ok(config)
     }

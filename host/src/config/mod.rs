@@ -118,7 +118,7 @@ pub struct Lanes {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Lanes { count: None, turn: 512, turn_bytes: 8 << 20, cache_bytes: 16 << 20 }
+        Lanes { count: None, turn: 1_024, turn_bytes: 8 << 20, cache_bytes: 16 << 20 }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::model::{Description, Unit};
 use crate::relay::Relay;
 use crate::store::Postgres;
 use crate::stream::{
-    Acknowledge, Consumption, End, Reader, Router, StreamInfo, find_streams, has_ended,
+    Acknowledge, Consumption, End, Lag, Reader, Router, StreamInfo, find_streams, has_ended,
     lane_of_key, obstacle,
 };
 use crate::telemetry::HandlerMetrics;
@@ -385,6 +385,7 @@ impl Term {
             fence: self.shared.fence.clone(),
             health: self.shared.health.clone(),
             metrics: self.metrics.clone(),
+            lag: Lag::new(self.metrics.lag.clone()),
             stop: self.stop.clone(),
         })
     }

@@ -4,6 +4,7 @@
 //! What it must never do: move a cursor past an entry that is neither stored nor set aside, or send
 //! an entry again that its stream may have forgotten without asking the stream.
 
+mod account;
 mod jobs;
 mod log;
 pub mod ports;

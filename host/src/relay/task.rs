@@ -67,6 +67,8 @@ pub struct RelayTask<S, N, P> {
     pub(super) tokens: HashMap<u64, (i32, i64)>,
     pub(super) next_token: u64,
     pub(super) connection: Option<(u64, usize)>,
+    /// Whether the server has answered nothing yet over this connection, be it a refusal.
+    pub(super) unanswered: bool,
     waiting: Vec<(Vec<i32>, oneshot::Sender<()>)>,
     pub(super) wary: bool,
     writing_cursors: bool,
@@ -100,6 +102,7 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
             tokens: HashMap::new(),
             next_token: 0,
             connection: None,
+            unanswered: true,
             waiting: Vec::new(),
             wary: false,
             writing_cursors: false,
@@ -218,7 +221,7 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
         match event {
             Event::Up { connection, max_payload } => {
                 self.connection = Some((connection, max_payload));
-                self.health.back("publishing");
+                self.unanswered = true;
             }
             Event::Down { why, .. } => {
                 self.connection = None;
@@ -229,6 +232,7 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
             }
             Event::Stored { token, duplicate } => {
                 let Some((writer, seq)) = self.tokens.remove(&token) else { return };
+                self.answered();
                 self.metrics.published.inc();
                 self.metrics.published_again.inc_by(u64::from(duplicate));
                 if let Some(relayed) = self.logs.get_mut(&writer) {
@@ -241,6 +245,7 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
             }
             Event::Refused { token, refusal } => {
                 if let Some((writer, seq)) = self.tokens.remove(&token) {
+                    self.answered();
                     self.refused(writer, seq, &refusal);
                 }
             }
@@ -347,15 +352,6 @@ impl<S: Outbox, N: Streams, P: Outgoing> RelayTask<S, N, P> {
     /// clocks that differ by a margin.
     pub(super) fn unix_millis(&self) -> i64 {
         i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX)
-    }
-
-    /// Keeps the numbers that others look at.
-    fn account(&mut self) {
-        let backlog: u64 = self.logs.values().map(|relayed| relayed.log.backlog()).sum();
-        self.metrics.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
-        let oldest = self.logs.values().filter_map(|relayed| relayed.log.oldest()).min();
-        let age = oldest.map_or(0, |at| (self.unix_millis() - at).max(0));
-        self.metrics.oldest_unsent_seconds.set(age as f64 / 1_000.0);
     }
 
     /// Answers those whose logs are empty, by the table as well: another node may wait for that.

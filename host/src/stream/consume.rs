@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::consumption::{ACK_WAIT, Consumption};
 use super::route::{Router, lane_of};
-use super::{Acknowledge, Fence, Nats, NatsError};
+use super::{Acknowledge, Fence, Lag, Nats, NatsError};
 use crate::fault::{self, Point};
 use crate::lane::ports::{Admission, Delivery, Source};
 use crate::telemetry::{HandlerMetrics, Health};
@@ -44,6 +44,7 @@ pub struct Reader {
     pub fence: Fence,
     pub health: Arc<Health>,
     pub metrics: HandlerMetrics,
+    pub lag: Lag,
     pub stop: CancellationToken,
 }
 
@@ -160,6 +161,7 @@ impl Reader {
             // Somebody before us left messages in hand, or still asks for more (it is frozen, say).
             None => info.num_ack_pending > 0 || info.num_waiting > 0,
         };
+        self.lag.set(info.num_pending);
         let acknowledged = info.ack_floor.stream_sequence;
         if expected.is_none() {
             self.source.advance(acknowledged);
@@ -360,7 +362,7 @@ impl Reader {
         let redelivered = info.delivered > 1 || sequence <= self.source.floor();
         let stored_at = info.published.unix_timestamp_nanos() / 1_000_000;
         let stored_at = u64::try_from(stored_at).unwrap_or_default();
-        self.metrics.lag.set(i64::try_from(info.pending).unwrap_or(i64::MAX));
+        self.lag.set(info.pending);
         let reply = message.reply.as_deref().unwrap_or_default().to_owned();
         match self.source.admit(sequence, stored_at, &reply, Instant::now()) {
             Admission::InHand => None,

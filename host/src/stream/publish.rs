@@ -319,8 +319,12 @@ impl Session {
         if self.client.connection_state() != async_nats::connection::State::Connected {
             return Some("the connection was lost".to_owned());
         }
-        (self.in_flight.front()?.sent.elapsed() > PATIENCE)
-            .then(|| format!("no acknowledgement for {} s", PATIENCE.as_secs()))
+        (self.in_flight.front()?.sent.elapsed() > PATIENCE).then(|| {
+            format!(
+                "no acknowledgement for {} s; the log of nats-server may say why (a full disk?)",
+                PATIENCE.as_secs()
+            )
+        })
     }
 }
 
