@@ -19,7 +19,7 @@ use tribox::node::SystemClock;
 use tribox::relay::{self, RelayTask};
 use tribox::store::{self, Postgres, Statements};
 use tribox::stream::{
-    Acknowledge, Consumption, Fence, Lag, Nats, NatsOptions, Publisher, Reader, Router,
+    Acknowledge, Consumption, Fence, Filters, Lag, Nats, NatsOptions, Publisher, Reader, Router,
     find_streams,
 };
 use tribox::telemetry::{Health, Metrics};
@@ -170,7 +170,7 @@ async fn read(
             consumption: Consumption {
                 unit: Unit::whole("floor"),
                 stream: stream.name.clone(),
-                filters: filters.clone(),
+                filters: Filters::new(filters.clone(), &Unit::whole("floor")),
                 ordered: true,
                 max_in_hand: i64::try_from(turn * senders.len() * 4)?.clamp(64, 16_384),
                 stalled: Duration::from_secs(60),

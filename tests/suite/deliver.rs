@@ -17,6 +17,7 @@ on_each_nats_server!(
     a_stream_that_is_missing_is_waited_for,
     messages_without_a_key_are_handled,
     a_stream_made_anew_is_read_from_its_start,
+    a_stream_that_gets_more_subjects_is_read_for_its_own_alone,
 );
 
 async fn a_command_becomes_a_document_and_an_event(nats: &Path) -> Result<()> {
@@ -217,5 +218,67 @@ async fn a_stream_made_anew_is_read_from_its_start(nats: &Path) -> Result<()> {
     stack.handled(2).await?;
     broker.publish("bookings.2.confirm", "{}").await?;
     assert_eq!(broker.read_when(EVENTS, 2).await?.len(), 2);
+    host.stop().await
+}
+
+/// The filters of a consumer.
+async fn filters(stack: &Stack, stream: &str, handler: &str) -> Result<Vec<String>> {
+    let config = stack.broker.consumer(stream, &format!("tribox-{handler}")).await?.config;
+    let one = Some(config.filter_subject).filter(|filter| !filter.is_empty());
+    let mut filters: Vec<String> = config.filter_subjects.into_iter().chain(one).collect();
+    filters.sort();
+    Ok(filters)
+}
+
+/// A consumer is asked for all of a stream where that comes to the same, with keys and without, until it
+/// does not any more.
+async fn a_stream_that_gets_more_subjects_is_read_for_its_own_alone(nats: &Path) -> Result<()> {
+    const ITEMS: &str = "ITEMS";
+    let mut stack = Stack::on(nats, "more-subjects").await?;
+    stack.drop_in(&["accounts", "items"])?;
+    let broker = stack.broker.clone();
+    let accounts = ["accounts.*.credit", "accounts.*.debit", "accounts.*.enforce-overdrawn"];
+    broker.create_stream(EVENTS, &["accounts.events.*.*", "items.created"]).await?;
+    broker.create_stream(COMMANDS, &accounts).await?;
+    broker.create_stream(ITEMS, &["items.create"]).await?;
+    let item = |n: u64| json!({"id": n.to_string(), "name": "lamp"}).to_string();
+    let host = stack.serve().await?;
+    books::publish(&stack, 0..100).await?;
+    broker.publish_as("i-1", "items.create", item(1)).await?;
+    stack.handled(101).await?;
+    assert_eq!(filters(&stack, COMMANDS, "accounts").await?, [""; 0]);
+    assert_eq!(filters(&stack, ITEMS, "items").await?, [""; 0]);
+
+    for (name, own) in [(COMMANDS, &accounts[..]), (ITEMS, &["items.create"])] {
+        let stream = broker.jetstream.get_stream(name).await?;
+        let mut config = stream.cached_info().config.clone();
+        config.subjects = own.iter().map(|&subject| subject.to_owned()).collect();
+        config.subjects.push(format!("other.{name}.*"));
+        broker.jetstream.update_stream(config).await?;
+    }
+    for n in 100..200 {
+        if n % 20 == 0 {
+            for name in [COMMANDS, ITEMS] {
+                let id = format!("other-{name}-{n}");
+                broker.publish_as(&id, &format!("other.{name}.{n}"), "{}").await?;
+            }
+        }
+        books::publish(&stack, n..n + 1).await?;
+    }
+    broker.publish_as("i-2", "items.create", item(2)).await?;
+    stack.handled(202).await?;
+    broker.settled(COMMANDS, "accounts").await?;
+    broker.settled(ITEMS, "items").await?;
+    assert_eq!(stack.number("SELECT count(*) FROM tribox.parked").await?, 0);
+    assert_eq!(filters(&stack, COMMANDS, "accounts").await?, accounts);
+    assert_eq!(filters(&stack, ITEMS, "items").await?, ["items.create"]);
+
+    // It stays like that, and nothing looks lost.
+    host.stop().await?;
+    let host = stack.serve().await?;
+    books::publish(&stack, 200..210).await?;
+    stack.handled(212).await?;
+    assert_eq!(filters(&stack, COMMANDS, "accounts").await?, accounts);
+    assert!(!host.log().contains("tribox rewind"), "{}", host.log());
     host.stop().await
 }

@@ -26,8 +26,8 @@ use crate::model::{Description, Unit};
 use crate::relay::Relay;
 use crate::store::Postgres;
 use crate::stream::{
-    Acknowledge, Consumption, End, Lag, Reader, Router, StreamInfo, find_streams, has_ended,
-    lane_of_key, obstacle,
+    Acknowledge, Consumption, End, Filters, Lag, Reader, Router, StreamInfo, find_streams,
+    has_ended, lane_of_key, obstacle,
 };
 use crate::telemetry::HandlerMetrics;
 
@@ -373,7 +373,7 @@ impl Term {
             consumption: Consumption {
                 unit: self.unit.clone(),
                 stream: stream.name.clone(),
-                filters,
+                filters: Filters::new(filters, &self.unit),
                 ordered,
                 max_in_hand: max_in_hand.clamp(64, 16_384),
                 stalled: self.shared.config.nats.stalled,

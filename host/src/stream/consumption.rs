@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 
+use super::Filters;
 use crate::model::Unit;
 
 /// When JetStream delivers a message again that was not acknowledged.
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
 
 /// What is consumed, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Consumption {
     pub unit: Unit,
     pub stream: String,
-    pub filters: Vec<String>,
+    pub filters: Filters,
     /// Messages have keys: their order is kept.
     pub ordered: bool,
     /// Messages in hand at most.
@@ -24,16 +25,16 @@ pub struct Consumption {
 }
 
 impl Consumption {
-    pub(super) fn config(&self, deliver_policy: DeliverPolicy) -> pull::Config {
+    pub(super) fn config(&self, policy: DeliverPolicy, filters: Vec<String>) -> pull::Config {
         pull::Config {
             durable_name: Some(self.unit.durable()),
             description: Some(format!("tribox: handler {}", self.unit)),
-            deliver_policy,
+            deliver_policy: policy,
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             // Attempts are counted in Postgres; JetStream never gives up.
             max_deliver: -1,
-            filter_subjects: self.filters.clone(),
+            filter_subjects: filters,
             max_ack_pending: self.max_in_hand,
             ..pull::Config::default()
         }

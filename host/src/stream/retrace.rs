@@ -1,7 +1,7 @@
 //! Back along a stream: what a handler's consumer was told was handled, for comparing it with what the
 //! database knows.
 
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{Config, DeliverPolicy, pull};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::RetentionPolicy;
 use futures_util::StreamExt;
@@ -30,6 +30,12 @@ pub struct Consumed {
     pub in_hand: u64,
 }
 
+/// The filters of a consumer, however they are written down; none: it gets all of its stream.
+pub(super) fn filters_of(config: &Config) -> Vec<String> {
+    let one = Some(&config.filter_subject).filter(|filter| !filter.is_empty());
+    config.filter_subjects.iter().chain(one).cloned().collect()
+}
+
 /// How a handler's consumer of a stream stands; `None`: it has none there.
 ///
 /// # Errors
@@ -46,12 +52,9 @@ pub async fn consumed(
         Err(why) if why.kind() == ConsumerInfoErrorKind::NotFound => return Ok(None),
         Err(why) => return Err(failed(&why)),
     };
-    let one = Some(info.config.filter_subject).filter(|filter| !filter.is_empty());
-    let mut filters = info.config.filter_subjects;
-    filters.extend(one);
     Ok(Some(Consumed {
         acknowledged: info.ack_floor.stream_sequence,
-        filters,
+        filters: filters_of(&info.config),
         stream_created: found.cached_info().created.unix_timestamp(),
         kept: found.cached_info().config.retention == RetentionPolicy::Limits,
         pending: info.num_pending,

@@ -7,6 +7,7 @@ use async_nats::jetstream;
 use super::partitions::SOURCED;
 use super::unreadable::Unreadable;
 use crate::lane::ports::{Delivery, Source};
+use crate::model::subject::matches;
 use crate::model::{Description, Failure, Header, Message, Subscription, Unit, identity, key_of};
 
 /// Turns messages into deliveries for one handler.
@@ -20,6 +21,12 @@ pub struct Router {
 impl Router {
     pub fn new(description: &Description, unit: &Unit) -> Self {
         Router { subscriptions: description.subscriptions.clone(), prefix: unit.prefix() }
+    }
+
+    /// Whether the handler subscribes to this subject of its stream.
+    pub(super) fn subscribes(&self, subject: &str) -> bool {
+        let subject = subject.strip_prefix(&self.prefix).unwrap_or(subject);
+        self.subscriptions.iter().any(|s| matches(&s.subject, subject))
     }
 
     /// The subject that a message was published to.

@@ -42,6 +42,7 @@ impl Reader {
         let info = stream.consumer_info(&durable).await;
         let info = info.map_err(|why| NatsError::passing("the consumer cannot be read", &why))?;
         let floor = self.source.floor().max(info.ack_floor.stream_sequence);
+        let filters = filters.exact();
         let Some(unreadable) = next_unreadable(&self.nats, name, filters, floor).await? else {
             return Ok(());
         };

@@ -50,7 +50,7 @@ rules! {
     /// What is left of another node is published before anything new is handled.
     FinishLeft: "host/src/node/term.rs", "lease::finish_left(&self.shared, &unit";
     /// A consumer with messages in other hands is set back.
-    SetBack: "host/src/stream/consume.rs", "info.num_ack_pending > 0 || info.num_waiting > 0";
+    SetBack: "host/src/stream/open.rs", "info.num_ack_pending > 0 || info.num_waiting > 0";
     /// Where a delivery is missing the reader stops, and sets the consumer back.
     CountDeliveries: "host/src/stream/consume.rs", "e != info.consumer_sequence";
     /// The floor passes what is handled without a gap alone.
