@@ -31,12 +31,12 @@ impl SmallDisk {
         Ok(output.status.success().then(|| SmallDisk { place: place.to_owned() }))
     }
 
-    /// Fills it to the last byte.
+    /// Fills it to the last block; again, if something on it has become smaller since.
     ///
     /// # Errors
     /// It fails for another reason than being full.
     pub fn fill(&self) -> Result<()> {
-        let mut ballast = File::create(self.ballast())?;
+        let mut ballast = File::options().create(true).append(true).open(self.ballast())?;
         for chunk in [1 << 20, 4 << 10] {
             loop {
                 match ballast.write_all(&vec![0; chunk]) {
