@@ -208,7 +208,7 @@ pub async fn backlog(rows: i64) -> Result<Table> {
 }
 
 /// Puts so many rows with random keys into the inbox, the last of which was handled `age` ago.
-pub async fn fill_inbox(stack: &Stack, size: i64, age: &str) -> Result<()> {
+async fn fill_inbox(stack: &Stack, size: i64, age: &str) -> Result<()> {
     if size == 0 {
         return Ok(());
     }

@@ -73,6 +73,17 @@ impl Host {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until it has logged this.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn logs(&self, what: &str) -> Result<()> {
+        wait_until(&format!("the log says: {what}"), async || {
+            if self.log().contains(what) { Ok(()) } else { Err("it does not".to_owned()) }
+        })
+        .await
+    }
+
     /// Asks its admin address.
     ///
     /// # Errors

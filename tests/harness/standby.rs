@@ -1,6 +1,7 @@
 //! A standby of a stack's own Postgres, and the failover to it.
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -34,7 +35,7 @@ impl Standby {
         let copy = place.join("cluster/data");
         std::fs::create_dir_all(place.join("cluster"))?;
         for directory in [&place, &place.join("cluster")] {
-            mode(directory, "711")?;
+            std::fs::set_permissions(directory, Permissions::from_mode(0o711))?;
         }
         std::fs::copy(secrets.join("password"), place.join("password"))?;
         let mut command = Command::new(programs::postgres("pg_basebackup")?);
@@ -118,8 +119,4 @@ impl Standby {
         stack.pool = self.pool;
         Ok(())
     }
-}
-
-fn mode(place: &Path, mode: &str) -> Result<()> {
-    backup::run(Command::new("chmod").arg(mode).arg(place))
 }

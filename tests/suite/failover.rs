@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_nats::jetstream::stream;
-use tribox_tests::{FaultProxy, Host, Stack, StackOptions, Standby, wait_until};
+use tribox_tests::{FaultProxy, Stack, StackOptions, Standby};
 
 use crate::bad_servers::port;
 use crate::books::{self, COMMANDS, EVENTS};
@@ -27,13 +27,6 @@ async fn with_standby(name: &str) -> Result<(Stack, Standby, FaultProxy)> {
     stack.config.set("node.lease", "1s");
     let standby = Standby::of(&stack).await?;
     Ok((stack, standby, front))
-}
-
-async fn logs(host: &Host, what: &str) -> Result<()> {
-    wait_until(&format!("the log says: {what}"), async || {
-        if host.log().contains(what) { Ok(()) } else { Err("it does not".to_owned()) }
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +59,7 @@ async fn to_a_standby_without_the_last_commits_is_noticed_and_set_right() -> Res
     books::audit(&stack, 400).await?;
     stack.broker.settled(COMMANDS, "accounts").await?;
     standby.take_over(&mut stack, &front).await?;
-    logs(&host, NOTICED).await?;
+    host.logs(NOTICED).await?;
     assert_eq!(stack.number("SELECT count(*) FROM tribox.inbox").await?, 200);
     let done = stack.tool_json(&["rewind", "accounts"])?;
     assert_eq!(done["already_sent"], 200, "{done:#}");

@@ -47,17 +47,10 @@ async fn has_lanes(stack: &Stack, node: &str) -> Result<()> {
     .await
 }
 
-async fn logs(host: &Host, what: &str) -> Result<()> {
-    wait_until(&format!("the log says: {what}"), async || {
-        if host.log().contains(what) { Ok(()) } else { Err("it does not".to_owned()) }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_standby_takes_over_after_a_kill() -> Result<()> {
     let (mut stack, mut a, b) = two("node-kill", "1s").await?;
-    logs(&b, "standing by: node 'a' has it").await?;
+    b.logs("standing by: node 'a' has it").await?;
     books::publish(&stack, 0..4_000).await?;
     stack.until_at_least(HANDLED, 300).await?;
     a.kill()?;
@@ -86,7 +79,7 @@ async fn a_standby_takes_over_after_a_kill() -> Result<()> {
     assert_eq!((&handler["owner"], &handler["nodes"]), (&json!("b"), &json!(["b"])), "{status:#}");
     // It comes back as one that stands by, and takes over in turn.
     let a = serve(&mut stack, "a").await?;
-    logs(&a, "standing by: node 'b' has it").await?;
+    a.logs("standing by: node 'b' has it").await?;
     b.stop().await?;
     stack.until(B_HAS_IT, 0).await?;
     stack.broker.publish_as("last", "accounts.A0.credit", r#"{"amount": 4002}"#).await?;
@@ -134,7 +127,7 @@ async fn what_a_dead_node_left_is_published_first_and_once() -> Result<()> {
     // Taken over are the logs, and not only the handler.
     let taken = "SELECT count(*) FROM tribox.writers w WHERE w.node = 'b' AND w.lane < 0";
     stack.until_at_least(taken, 1).await?;
-    logs(&b, "has published what is left").await?;
+    b.logs("has published what is left").await?;
     assert_eq!(stack.number(HANDLED).await?, 300, "nothing new goes before what is left");
     books::open_events(&stack).await?;
     books::audit(&stack, 400).await?;
@@ -160,7 +153,7 @@ async fn a_frozen_node_is_fenced_out_and_comes_back() -> Result<()> {
     stack.until(B_HAS_IT, 1).await?;
     stack.until_at_least(HANDLED, 2_000).await?;
     a.thaw()?;
-    logs(&a, "fenced out").await?;
+    a.logs("fenced out").await?;
     let again = "SELECT count(*) FROM tribox.nodes WHERE name = 'a' AND epoch = 3 AND NOT clean";
     stack.until(again, 1).await?;
     books::audit(&stack, 4_000).await?;
@@ -186,8 +179,8 @@ async fn what_a_frozen_node_had_to_send_is_not_sent_twice() -> Result<()> {
     books::publish(&stack, 200..300).await?;
     books::audit(&stack, 300).await?;
     a.thaw()?;
-    logs(&a, "fenced out").await?;
-    logs(&a, "standing by: node 'b' has it").await?;
+    a.logs("fenced out").await?;
+    a.logs("standing by: node 'b' has it").await?;
     books::publish(&stack, 300..400).await?;
     books::audit(&stack, 400).await?;
     a.stop().await?;
@@ -287,8 +280,8 @@ async fn a_node_cut_off_from_postgres_is_replaced_and_comes_back() -> Result<()>
     stack.until(B_HAS_IT, 1).await?;
     books::audit(&stack, 3_000).await?;
     proxy.restore();
-    logs(&a, "fenced out").await?;
-    logs(&a, "standing by: node 'b' has it").await?;
+    a.logs("fenced out").await?;
+    a.logs("standing by: node 'b' has it").await?;
     books::publish(&stack, 3_000..3_200).await?;
     books::audit(&stack, 3_200).await?;
     a.stop().await?;

@@ -105,7 +105,7 @@ async fn another_number_begins_where_the_one_before_ends() -> Result<()> {
     stack.config.set("handlers.accounts.partitions", 3);
     stack.config.set("node.name", "new");
     let mut new = stack.spawn()?;
-    logs(&new, "there is no stream tribox-accounts-3").await?;
+    new.logs("there is no stream tribox-accounts-3").await?;
     let doctor = stack.tool(&["doctor"])?.out;
     assert!(doctor.contains("there is no stream tribox-accounts-3"), "{doctor}");
     let made = stack.tool(&["provision"])?.ok()?;
@@ -151,7 +151,7 @@ async fn a_handler_in_use_is_put_into_partitions() -> Result<()> {
     stack.config.unset("handlers.accounts.partitions");
     stack.config.set("node.name", "forgetful");
     let forgetful = stack.spawn()?;
-    logs(&forgetful, "set [handlers.accounts] partitions = 2").await?;
+    forgetful.logs("set [handlers.accounts] partitions = 2").await?;
     let commands = stack.broker.jetstream.get_stream(COMMANDS).await?;
     assert_eq!(commands.cached_info().state.consumer_count, 0, "it reads nothing");
     forgetful.stop().await
@@ -187,11 +187,4 @@ async fn what_is_parked_is_taken_up_by_its_partition() -> Result<()> {
     assert_eq!(stack.number(by_node).await?, 2, "both nodes have handled some");
     a.stop().await?;
     b.stop().await
-}
-
-async fn logs(host: &Host, what: &str) -> Result<()> {
-    wait_until(&format!("the log says: {what}"), async || {
-        if host.log().contains(what) { Ok(()) } else { Err("it does not".to_owned()) }
-    })
-    .await
 }

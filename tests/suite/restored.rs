@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use async_nats::jetstream::stream;
 use serde_json::json;
-use tribox_tests::{Host, Stack, StackOptions, backup, wait_until};
+use tribox_tests::{Stack, StackOptions, backup};
 
 use crate::books::{self, COMMANDS, EVENTS};
 
@@ -25,13 +25,6 @@ async fn own_postgres_with(name: &str, settings: Vec<(String, String)>) -> Resul
     let duplicate_window = Duration::from_millis(100);
     stack.broker.jetstream.update_stream(stream::Config { duplicate_window, ..config }).await?;
     Ok(stack)
-}
-
-async fn logs(host: &Host, what: &str) -> Result<()> {
-    wait_until(&format!("the log says: {what}"), async || {
-        if host.log().contains(what) { Ok(()) } else { Err("it does not".to_owned()) }
-    })
-    .await
 }
 
 /// Sets it back, and holds what the command says.
@@ -60,7 +53,7 @@ async fn it_is_noticed_at_start_and_set_right() -> Result<()> {
     stack.restore_database().await?;
 
     let mut host = stack.spawn()?;
-    logs(&host, "`tribox rewind accounts` sets the consumer back").await?;
+    host.logs("`tribox rewind accounts` sets the consumer back").await?;
     let text = stack.tool(&["rewind", "accounts", "--dry-run"])?.ok()?;
     assert!(text.contains("would be set back from 400 to before 201: 200 messages"), "{text}");
     assert_eq!(stack.number("SELECT count(*) FROM tribox.inbox").await?, 200);
@@ -87,8 +80,8 @@ async fn it_is_noticed_while_a_host_runs() -> Result<()> {
     books::audit(&stack, 400).await?;
     stack.broker.settled(COMMANDS, "accounts").await?;
     stack.restore_database().await?;
-    logs(&host, "begins anew").await?;
-    logs(&host, "`tribox rewind accounts` sets the consumer back").await?;
+    host.logs("begins anew").await?;
+    host.logs("`tribox rewind accounts` sets the consumer back").await?;
     rewind(&stack)?;
     host.ready().await?;
     books::audit(&stack, 400).await?;
@@ -114,7 +107,7 @@ async fn a_point_in_time_is_gone_back_to() -> Result<()> {
     books::audit(&stack, 400).await?;
     stack.broker.settled(COMMANDS, "accounts").await?;
     stack.restore_to("before").await?;
-    logs(&host, "`tribox rewind accounts` sets the consumer back").await?;
+    host.logs("`tribox rewind accounts` sets the consumer back").await?;
     assert_eq!(stack.number("SELECT count(*) FROM tribox.inbox").await?, 200);
     rewind(&stack)?;
     host.ready().await?;
@@ -135,7 +128,7 @@ async fn a_postgres_that_was_merely_started_again_is_no_alarm() -> Result<()> {
         postgres.stop().await?;
         postgres.start_again().await?;
     }
-    logs(&host, "looking whether it was restored").await?;
+    host.logs("looking whether it was restored").await?;
     books::publish(&stack, 300..600).await?;
     books::audit(&stack, 600).await?;
     assert!(!host.log().contains("begins anew"));

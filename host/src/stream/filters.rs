@@ -41,9 +41,12 @@ impl Filters {
     }
 
     /// For a consumer that is there and has these. It is not asked for more than it was: what lies behind
-    /// it and is not the handler's would look as if it had been handled.
+    /// it and is not the handler's would look as if it had been handled. Nor is one that takes its place.
     pub(super) fn of_existing(&self, stream: &Config, has: &[String]) -> Vec<String> {
-        if has == self.broad(stream) { self.of_new(stream) } else { self.exact.clone() }
+        if has != self.broad(stream) {
+            self.met_others();
+        }
+        self.of_new(stream)
     }
 
     /// Something was delivered that the handler does not subscribe to.
@@ -84,8 +87,6 @@ mod tests {
         let all = stream(&["a.*.x", "a.7.y"]);
         assert_eq!(filters.of_new(&all), owned(&[]));
         assert_eq!(filters.of_existing(&all, &[]), owned(&[]));
-        // One that goes by the filters already goes on doing so.
-        assert_eq!(filters.of_existing(&all, &owned(&["a.*.x"])), exact);
         for subjects in [&["a.>"][..], &["a.*.x", "a.*.z"], &["a.*.*"]] {
             assert_eq!(filters.of_new(&stream(subjects)), exact, "{subjects:?}");
         }
@@ -94,6 +95,15 @@ mod tests {
         filters.met_others();
         assert_eq!(filters.of_new(&all), exact);
         assert_eq!(filters.of_existing(&all, &[]), exact);
+    }
+
+    #[test]
+    fn a_consumer_that_goes_by_the_filters_goes_on_doing_so() {
+        let exact = owned(&["a.*.x"]);
+        let filters = Filters::new(exact.clone(), &Unit::whole("h"));
+        let all = stream(&["a.*.x"]);
+        assert_eq!(filters.of_existing(&all, &owned(&["a.*.y"])), exact);
+        assert_eq!(filters.of_new(&all), exact, "set back");
     }
 
     #[test]

@@ -55,13 +55,13 @@ impl Reader {
         if expected.is_none() {
             self.source.advance(acknowledged);
         }
+        let has = filters_of(&info.config);
+        let filters = self.consumption.filters.of_existing(&stream.cached_info().config, &has);
         if self.consumption.ordered && lost {
             // What the consumer was told, not what we know: if the stream lost its end, it knows
             // better, and what comes twice is met by the inbox.
             return Ok(Some((self.set_back(&stream, &durable, acknowledged).await?, 1)));
         }
-        let has = filters_of(&info.config);
-        let filters = self.consumption.filters.of_existing(&stream.cached_info().config, &has);
         let unchanged = self.consumption.config(info.config.deliver_policy, filters);
         let consumer = stream
             .create_consumer(unchanged)
