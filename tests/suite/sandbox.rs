@@ -108,7 +108,7 @@ fn what_ends_by_force_is_named() {
         ("panic", Trap::Panic, "7 was told to panic"),
         ("spin", Trap::Fuel, "units of fuel"),
         ("allocate", Trap::Memory, "the limit is 134217728 bytes"),
-        ("stack", Trap::Panic, "deeper"),
+        ("stack", Trap::Panic, "stack is used up; in chaos::traps::stack::deeper"),
         ("read-outside", Trap::Contract, "does not declare"),
     ] {
         // However slow the machine is, it is not the wall clock that ends it.

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use wasmtime::Store;
+use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 
+use super::bindings;
 use super::bindings::tribox::handler::types;
-use super::bindings::{self, Plugin, PluginPre};
 use super::linker::Import;
 use super::state::{Access, Origin, State};
 use super::traps;
@@ -28,7 +29,9 @@ pub struct Guest {
 /// What does not depend on the host's config.
 pub(super) struct Code {
     pub(super) sandbox: Arc<Inner>,
-    pub(super) pre: PluginPre<State>,
+    pub(super) pre: InstancePre<State>,
+    /// Its export `handle`.
+    pub(super) handle: ComponentExportIndex,
     pub(super) name: Arc<str>,
     pub(super) description: Arc<Description>,
     pub(super) digest: String,
@@ -85,8 +88,7 @@ impl Guest {
             Ok(run) => run,
             Err(unreadable) => return Call { verdict: Err(unreadable), fuel: 0, memory: 0 },
         };
-        let result = run.handle(&self.code.pre, message);
-        let verdict = match result {
+        let verdict = match run.handle(&self.code, message) {
             Ok(Ok(effects)) => Ok(self.checked(effects.into())),
             Ok(Err(failure)) => Ok(Verdict::Failed(failure)),
             Err(error) => run.classify(&error).map(Verdict::Failed),
@@ -124,11 +126,12 @@ impl Guest {
     ) -> Result<Duration, String> {
         let text = |error: wasmtime::Error| format!("{error:#}");
         let mut run = self.start(message, documents).map_err(|why| why.to_string())?;
-        let plugin = self.code.pre.instantiate(&mut run.store).map_err(text)?;
+        let headers = bindings::headers(message);
+        let handle = run.instantiate(&self.code).map_err(text)?;
         let started = Instant::now();
         for _ in 0..calls {
             run.store.set_fuel(self.limits.fuel).map_err(text)?;
-            let effects = run.call(&plugin, message).map_err(text)?;
+            let effects = run.call(&handle, bindings::message(message, &headers)).map_err(text)?;
             let effects = effects.map_err(|failure| failure.to_string())?;
             std::hint::black_box(self.checked(effects.into()));
         }
@@ -142,6 +145,9 @@ impl Guest {
         }
     }
 }
+
+/// `handle` of an instance, as the contract has it.
+type Handle<'m> = TypedFunc<(types::Message<'m>,), (Result<types::Effects, types::Failure>,)>;
 
 /// One call: a store with its limits, in a slot of the sandbox.
 pub(super) struct Run<'a> {
@@ -175,21 +181,27 @@ impl<'a> Run<'a> {
 
     fn handle(
         &mut self,
-        pre: &PluginPre<State>,
-        message: &Message,
-    ) -> wasmtime::Result<Result<types::Effects, Failure>> {
-        let plugin = pre.instantiate(&mut self.store)?;
-        self.call(&plugin, message)
-    }
-
-    fn call(
-        &mut self,
-        plugin: &Plugin,
+        code: &Code,
         message: &Message,
     ) -> wasmtime::Result<Result<types::Effects, Failure>> {
         let headers = bindings::headers(message);
-        let message = bindings::message(message, &headers);
-        let result = plugin.tribox_handler_handler().call_handle(&mut self.store, message)?;
+        let handle = self.instantiate(code)?;
+        self.call(&handle, bindings::message(message, &headers))
+    }
+
+    /// The one function that a call needs: the bindings' own way would look for `describe` as well,
+    /// and compare its types, each time.
+    fn instantiate<'m>(&mut self, code: &Code) -> wasmtime::Result<Handle<'m>> {
+        let instance = code.pre.instantiate(&mut self.store)?;
+        instance.get_typed_func(&mut self.store, &code.handle)
+    }
+
+    fn call<'m>(
+        &mut self,
+        handle: &Handle<'m>,
+        message: types::Message<'m>,
+    ) -> wasmtime::Result<Result<types::Effects, Failure>> {
+        let (result,) = handle.call(&mut self.store, (message,))?;
         Ok(result.map_err(|failure| match failure {
             types::Failure::Reject(text) => Failure::Reject(traps::for_people(&text)),
             types::Failure::Retry(text) => Failure::Retry(traps::for_people(&text)),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentExportIndex};
 
 use super::bindings::PluginPre;
 use super::guest::{Code, Guest, Run};
@@ -64,16 +64,17 @@ pub(super) fn load(sandbox: &Arc<Inner>, wasm: &[u8]) -> Result<Guest, Problem> 
     let digest = hex(&Sha256::digest(wasm));
     let component = compile(sandbox, &digest, wasm)?;
     let imports = check_imports(sandbox, &component)?;
-    let contract = check_exports(sandbox, &component)?;
+    let (contract, handle) = check_exports(sandbox, &component)?;
     let mismatch = |error: wasmtime::Error| Problem::Mismatch(for_people(&format!("{error:#}")));
     let pre = sandbox.linker.instantiate_pre(&component).map_err(mismatch)?;
-    let pre = PluginPre::new(pre).map_err(mismatch)?;
-    let description = describe(sandbox, &pre)?;
+    let plugin = PluginPre::new(pre.clone()).map_err(mismatch)?;
+    let description = describe(sandbox, &plugin)?;
     rules::check_description(&description).map_err(Problem::Description)?;
     Ok(Guest {
         code: Arc::new(Code {
             sandbox: Arc::clone(sandbox),
             pre,
+            handle,
             name: Arc::from(description.name.as_str()),
             description: Arc::new(description),
             digest,
@@ -124,15 +125,21 @@ fn check_imports(sandbox: &Inner, component: &Component) -> Result<Vec<Import>, 
         .collect()
 }
 
-/// The version of the contract that the component exports a handler of.
-fn check_exports(sandbox: &Inner, component: &Component) -> Result<String, Problem> {
+/// The version of the contract that the component exports a handler of, and that handler's function.
+fn check_exports(
+    sandbox: &Inner,
+    component: &Component,
+) -> Result<(String, ComponentExportIndex), Problem> {
     let ty = component.component_type();
     let mut names = Vec::new();
     for (name, export) in ty.exports(&sandbox.engine) {
         let version = name.strip_prefix(HANDLER).and_then(|rest| rest.strip_prefix('@'));
         match (version, &export.ty) {
             (Some(version), ComponentItem::ComponentInstance(_)) if version.starts_with("0.1.") => {
-                return Ok(version.to_owned());
+                let handler = component.get_export_index(None, name);
+                let handle = component.get_export_index(handler.as_ref(), "handle");
+                let missing = || Problem::Mismatch(format!("`{}` has no `handle`", shown(name)));
+                return Ok((version.to_owned(), handle.ok_or_else(missing)?));
             }
             _ => names.push(name),
         }

@@ -50,8 +50,8 @@ pub(super) fn classify(
         return failure(Trap::Panic, &with_words("the guest called exit", &said));
     }
     match trap {
-        Some(trap) if said.is_empty() => failure(Trap::Panic, &trap.to_string()),
-        Some(trap) => failure(Trap::Panic, &format!("{said} ({trap})")),
+        Some(trap) if said.is_empty() => failure(Trap::Panic, &named(*trap)),
+        Some(trap) => failure(Trap::Panic, &format!("{said} ({})", named(*trap))),
         None if handed_too_much(error) => Ok(Failure::InvalidEffects(format!(
             "the guest hands over more than fits at once; effects may have {} bytes in all",
             limits.effects_size
@@ -62,6 +62,14 @@ pub(super) fn classify(
             let text = format!("the call broke off: {}", error.root_cause());
             failure(Trap::Contract, &with_words(&text, &said))
         }
+    }
+}
+
+/// A trap in words. The stack of a component lies at the start of its memory.
+fn named(trap: wasmtime::Trap) -> String {
+    match trap {
+        wasmtime::Trap::MemoryOutOfBounds => format!("{trap}, or its stack is used up"),
+        _ => trap.to_string(),
     }
 }
 

@@ -31,6 +31,9 @@ macro_rules! files {
 pub(super) const WORKSPACE: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
 
+/// How components in Rust are built.
+pub(super) const CARGO: &[File] = files![".": ".cargo/config.toml"];
+
 pub(super) const WIT: &[File] = files!["wit":
     "deps/config/package.wit", "deps/config/store.wit", "handler.wit",
 ];

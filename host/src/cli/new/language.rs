@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::embedded::{File, JAVASCRIPT, PYTHON, RUST, SDK, TYPESCRIPT, Template, WIT};
+use super::embedded::{CARGO, File, JAVASCRIPT, PYTHON, RUST, SDK, TYPESCRIPT, Template, WIT};
 use super::manifest;
 use super::rename::Names;
 
@@ -65,6 +65,14 @@ impl Language {
             Language::Python => include_str!("python.md"),
             Language::Javascript => include_str!("javascript.md"),
             Language::Typescript => include_str!("typescript.md"),
+        }
+    }
+
+    /// Settings of the tools that build it.
+    pub(super) fn settings(self) -> &'static [File] {
+        match self {
+            Language::Rust => CARGO,
+            Language::Python | Language::Javascript | Language::Typescript => &[],
         }
     }
 

@@ -154,6 +154,8 @@ fn files(
             .replace("{subject}", &subject)
             .replace("{payload}", &payload)
     };
+    let settings = language.settings().iter();
+    files.extend(settings.map(|file| (file.path.to_owned(), file.text.to_owned())));
     files.push(("README.md".to_owned(), fill(language.readme())));
     files.push(("tribox.toml".to_owned(), fill(include_str!("project.toml"))));
     files.push((".gitignore".to_owned(), language.ignored().to_owned()));
