@@ -2,10 +2,12 @@
 //! `tribox rewind`. Afterwards the state and the streams agree, and nothing stands twice in a stream, though
 //! the stream has forgotten the ids.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::Result;
-use async_nats::jetstream::stream;
+use anyhow::{Context, Result};
+use async_nats::jetstream::{consumer, stream};
+use futures_util::StreamExt;
 use serde_json::json;
 use tribox_tests::{Stack, StackOptions, backup};
 
@@ -163,4 +165,95 @@ async fn a_work_queue_is_left_unread() -> Result<()> {
     let counts = stack.tool_json(&["relay", "--missing"])?;
     assert_eq!(counts["streams"][EVENTS]["missing"], 0, "{counts:#}");
     Ok(())
+}
+
+/// Delayed and parked messages of the restored database were sent after it was saved.
+#[tokio::test]
+async fn what_the_database_has_still_before_it_is_not_sent_again() -> Result<()> {
+    let options = StackOptions { own_postgres: true, ..StackOptions::default() };
+    let mut stack = Stack::with("restored-before", options).await?;
+    stack.drop_in(&["chaos"])?;
+    stack.config.set("handlers.chaos.retry.backoff", "200ms");
+    stack.config.set("handlers.chaos.retry.cap", "200ms");
+    stack.broker.create_stream(COMMANDS, &["chaos.*.do"]).await?;
+    let events = stream::Config {
+        name: EVENTS.to_owned(),
+        subjects: vec!["chaos.events.*.*".to_owned()],
+        duplicate_window: Duration::from_millis(100),
+        ..stream::Config::default()
+    };
+    stack.broker.create_stream_with(events).await?;
+    let order = |n: u32, key: &str, body: serde_json::Value| {
+        (format!("order-{n}"), format!("chaos.{key}.do"), body.to_string())
+    };
+    let host = stack.serve().await?;
+    let delayed = order(1, "d", json!({"do": "delay", "ms": 4_000}));
+    let parked = order(2, "p", json!({"do": "retry-until", "of": "r"}));
+    stack.broker.publish_all([delayed, parked]).await?;
+    stack.until("SELECT count(*) FROM tribox.scheduled", 1).await?;
+    stack.until("SELECT count(*) FROM tribox.parked", 1).await?;
+    host.stop().await?;
+    stack.save_database().await?;
+    let host = stack.serve().await?;
+    stack.broker.publish_all([order(3, "r", json!({"do": "ready"}))]).await?;
+    stack.broker.read_when(EVENTS, 3).await?;
+    stack.broker.settled(COMMANDS, "chaos").await?;
+    host.stop().await?;
+    stack.restore_database().await?;
+
+    assert_eq!(stack.number("SELECT count(*) FROM tribox.scheduled").await?, 1);
+    assert_eq!(stack.number("SELECT count(*) FROM tribox.parked").await?, 1);
+    let done = stack.tool_json(&["rewind", "chaos"])?;
+    assert_eq!(done["already_sent"], 3, "{done:#}");
+    let host = stack.serve().await?;
+    stack.until("SELECT count(*) FROM tribox.scheduled", 0).await?;
+    stack.until("SELECT count(*) FROM tribox.parked", 0).await?;
+    stack.broker.publish_all([order(4, "r", json!({"do": "ok"}))]).await?;
+    let mut sent: Vec<String> =
+        stack.broker.read_when(EVENTS, 4).await?.into_iter().map(|event| event.subject).collect();
+    sent.sort();
+    let of = |event: &str| format!("chaos.events.{event}");
+    assert_eq!(sent, ["d.delay", "p.done", "r.ok", "r.ready"].map(of));
+    host.stop().await
+}
+
+/// Without keys messages are acknowledged in no order: behind one that somebody still has in hand.
+#[tokio::test]
+async fn what_was_acknowledged_behind_one_in_hand_comes_again() -> Result<()> {
+    let options = StackOptions { own_postgres: true, ..StackOptions::default() };
+    let mut stack = Stack::with("restored-hand", options).await?;
+    stack.drop_in(&["bare"])?;
+    stack.broker.create_stream("CREATE", &["bare.create"]).await?;
+    stack.broker.create_stream("CREATED", &["bare.created"]).await?;
+    let create = |n: u32| {
+        let body = json!({"name": n.to_string()}).to_string();
+        (format!("create-{n}"), "bare.create".to_owned(), body)
+    };
+    let host = stack.serve().await?;
+    stack.broker.publish_all((1..=10).map(create)).await?;
+    stack.handled(10).await?;
+    stack.broker.settled("CREATE", "bare").await?;
+    host.stop().await?;
+    stack.save_database().await?;
+    stack.broker.publish_all([create(11)]).await?;
+    let stream = stack.broker.jetstream.get_stream("CREATE").await?;
+    let consumer: consumer::PullConsumer =
+        stream.get_consumer("tribox-bare").await.map_err(anyhow::Error::msg)?;
+    let mut some = consumer.fetch().max_messages(1).messages().await?;
+    let in_hand = some.next().await.context("a message")?.map_err(anyhow::Error::msg)?;
+    let host = stack.serve().await?;
+    stack.broker.publish_all((12..=20).map(create)).await?;
+    stack.handled(19).await?;
+    host.stop().await?;
+    drop(in_hand);
+    stack.restore_database().await?;
+
+    let done = stack.tool_json(&["rewind", "bare"])?;
+    assert_eq!(done["consumers"][0]["to"], 11, "{done:#}");
+    let host = stack.serve().await?;
+    stack.handled(20).await?;
+    let created = stack.broker.read_when("CREATED", 20).await?;
+    let ids: HashSet<_> = created.iter().map(|event| &event.id).collect();
+    assert_eq!((created.len(), ids.len()), (20, 20));
+    host.stop().await
 }

@@ -110,7 +110,10 @@ impl Findings {
         handlers.sort_unstable();
         handlers.dedup();
         for handler in &handlers {
-            for ahead in rewind::ahead(config, operator, nats, handler, &streams).await? {
+            for ahead in
+                rewind::ahead(config, operator, nats, handler, &streams, rewind::To::Acknowledged)
+                    .await?
+            {
                 let what = format!(
                     "JetStream was told that {} of {} were handled that the database does not \
                      know: it was restored to an earlier time, or somebody else acknowledged",

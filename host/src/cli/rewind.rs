@@ -2,7 +2,7 @@
 //! the database knows, and notes what stands in the streams already, so that handling the messages again
 //! sends nothing twice.
 
-use std::collections::HashSet;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ use crate::telemetry::Health;
 
 /// How far the clocks of Postgres and NATS may be apart: milliseconds.
 const SKEW: i64 = 60_000;
+/// How long handling what was delivered may take.
+const IN_HAND: Duration = Duration::from_secs(2);
 /// Ids that are noted at once.
 const NOTED: usize = 5_000;
 
@@ -39,7 +41,8 @@ pub(super) struct Ahead {
     unit: Unit,
     pub(super) stream: String,
     lost: Lost,
-    acknowledged: u64,
+    /// How far the consumer was.
+    was_at: u64,
 }
 
 impl Ahead {
@@ -67,12 +70,8 @@ pub(super) fn run(arguments: &Rewind) -> Outcome {
             )
             .into());
         }
-        let ahead = ahead(&config, operator, &nats, handler, &streams).await?;
-        let sent = if ahead.is_empty() {
-            0
-        } else {
-            note(operator, &nats, &streams, &ahead, arguments.dry_run).await?
-        };
+        let ahead = ahead(&config, operator, &nats, handler, &streams, To::Delivered).await?;
+        let sent = note(operator, &nats, &streams, &ahead, arguments.dry_run).await?;
         if !arguments.dry_run {
             for ahead in &ahead {
                 rewind(&nats, &ahead.stream, &ahead.unit, ahead.lost.first).await?;
@@ -113,6 +112,15 @@ async fn has_consumer(
     Ok(false)
 }
 
+/// How far consumers are compared with the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    /// As far as all was acknowledged: what is missing there is lost.
+    Acknowledged,
+    /// As far as messages were delivered: what is missing there and was not in hand is lost, too.
+    Delivered,
+}
+
 /// The handler's consumers that are ahead of the database.
 pub(super) async fn ahead(
     config: &Config,
@@ -120,6 +128,7 @@ pub(super) async fn ahead(
     nats: &Nats,
     handler: &str,
     streams: &[Keeper],
+    to: To,
 ) -> Result<Vec<Ahead>, Box<dyn std::error::Error>> {
     let positions = operator.positions().await?;
     let mut found = Vec::new();
@@ -131,24 +140,34 @@ pub(super) async fn ahead(
         let mine =
             |p: &&Position| p.handler == name && p.stream == *stream && p.stream_created == created;
         let position = positions.iter().find(mine).map(|p| (p.handled, p.floor));
+        let to = match to {
+            To::Acknowledged => consumed.acknowledged,
+            To::Delivered => consumed.delivered,
+        };
         let what = Compare {
             handler,
             position,
             // Without keys the floor is zero, and all that is remembered is looked at.
             keyed: true,
             consumed: &consumed,
+            to,
             remembered_since: remembered_since(config.retention.inbox),
             all: true,
         };
-        let lost = compare(nats, stream, &what, operator).await?;
-        let acknowledged = consumed.acknowledged;
-        let ahead = |lost| Ahead { unit: unit.clone(), stream: stream.clone(), lost, acknowledged };
+        let mut lost = compare(nats, stream, &what, operator).await?;
+        if lost.as_ref().is_some_and(|lost| lost.first > consumed.acknowledged) {
+            // A host that runs may have them in hand.
+            tokio::time::sleep(IN_HAND).await;
+            lost = compare(nats, stream, &what, operator).await?;
+        }
+        let ahead = |lost| Ahead { unit: unit.clone(), stream: stream.clone(), lost, was_at: to };
         found.extend(lost.map(ahead));
     }
     Ok(found)
 }
 
-/// Notes what the lost messages had sent and stands in the streams; returns how many that is.
+/// Notes what stands in the streams and would be sent once more: by messages that the database does not
+/// know, or has still before it, delayed, undelivered or parked. Returns how many that is.
 async fn note(
     operator: &Operator,
     nats: &Nats,
@@ -156,25 +175,30 @@ async fn note(
     ahead: &[Ahead],
     dry_run: bool,
 ) -> Result<usize, Box<dyn std::error::Error>> {
-    let lost: HashSet<InboxKey> = ahead.iter().flat_map(|a| a.lost.keys.iter().copied()).collect();
-    let since = ahead.iter().map(|ahead| ahead.lost.stored_at).min().unwrap_or_default();
-    let since = i64::try_from(since).unwrap_or(i64::MAX) - SKEW;
+    // What the streams got after this is not in the database: where no host has run since it was restored,
+    // its last sign of life tells when that begins.
+    let stored = ahead.iter().map(|ahead| i64::try_from(ahead.lost.stored_at).unwrap_or(i64::MAX));
+    let since = stored.chain(operator.last_sign_of_life().await?).min().unwrap_or(i64::MAX);
+    let since = since.saturating_sub(SKEW);
     let mut sent = Vec::new();
     for Keeper { stream, .. } in streams.iter().filter(|keeper| !keeper.queue) {
         for id in ids_since(nats, stream, since).await? {
-            if let Some(key) = InboxKey::of_outgoing(&id)
-                && lost.contains(&key)
-            {
+            if let Some(key) = InboxKey::of_outgoing(&id) {
                 sent.push((id.into_string(), key));
             }
         }
     }
-    if !dry_run {
-        for some in sent.chunks(NOTED) {
-            operator.note_sent(some).await?;
+    let mut noted = 0;
+    for some in sent.chunks(NOTED) {
+        let again = operator.still_to_send(some).await?;
+        let again: Vec<(String, InboxKey)> =
+            some.iter().filter(|(id, _)| again.contains(id)).cloned().collect();
+        noted += again.len();
+        if !dry_run {
+            operator.note_sent(&again).await?;
         }
     }
-    Ok(sent.len())
+    Ok(noted)
 }
 
 fn report(arguments: &Rewind, ahead: &[Ahead], sent: usize) -> Outcome {
@@ -182,7 +206,7 @@ fn report(arguments: &Rewind, ahead: &[Ahead], sent: usize) -> Outcome {
     if arguments.common.json {
         let line = |ahead: &Ahead| {
             json!({
-                "stream": ahead.stream, "to": ahead.lost.first, "was_at": ahead.acknowledged,
+                "stream": ahead.stream, "to": ahead.lost.first, "was_at": ahead.was_at,
                 "messages": ahead.lost.keys.len(),
             })
         };
@@ -194,20 +218,19 @@ fn report(arguments: &Rewind, ahead: &[Ahead], sent: usize) -> Outcome {
     }
     if ahead.is_empty() {
         say(&format!("{handler}: consumers and database agree, nothing is to be set back"));
-        return Ok(());
     }
     let done = if arguments.dry_run { "would be set back" } else { "was set back" };
     for one in ahead {
-        let Ahead { unit, stream, lost, acknowledged } = one;
+        let Ahead { unit, stream, lost, was_at } = one;
         say(&format!(
-            "{unit}: its consumer of {stream} {done} from {acknowledged} to before {}: {} that \
+            "{unit}: its consumer of {stream} {done} from {was_at} to before {}: {} that \
              the database does not know",
             lost.first,
             count(one.messages(), "message"),
         ));
     }
     say(&format!(
-        "{} of what they sent stand in streams already and are not sent again",
+        "{} that would be sent again stand in streams already: they are not",
         count(i64::try_from(sent).unwrap_or(i64::MAX), "message")
     ));
     Ok(())

@@ -168,6 +168,8 @@ async fn start(
         health.clone(),
         metrics.clone(),
     );
+    // Before the scheduler sends anything: whether consumers were set back while no host ran.
+    relay.be_wary(store.any_already_sent().await.unwrap_or(true));
     let (lost_sender, lost) = mpsc::unbounded_channel();
     let shared = Shared {
         config,

@@ -52,6 +52,8 @@ pub struct Compare<'a> {
     pub position: Option<(i64, i64)>,
     pub keyed: bool,
     pub consumed: &'a Consumed,
+    /// The last message that is compared.
+    pub to: u64,
     /// What was stored before this time may have been handled and forgotten since.
     pub remembered_since: u64,
     /// Whether all that is lost is wanted, and not the first alone.
@@ -75,8 +77,8 @@ pub async fn compare(
     let unsigned = |n: i64| u64::try_from(n).unwrap_or_default();
     let (handled, floor) = what.position.map_or((0, 0), |(h, f)| (unsigned(h), unsigned(f)));
     let from = if what.keyed { floor } else { handled.saturating_sub(BEHIND) };
-    let to = what.consumed.acknowledged;
-    let mut passing = Passing::open(nats, stream, &what.consumed.filters, from, to).await?;
+    let filters = &what.consumed.filters;
+    let mut passing = Passing::open(nats, stream, filters, from, what.to).await?;
     let mut lost: Option<Lost> = None;
     loop {
         let some = passing.some().await?;
@@ -233,6 +235,7 @@ async fn judge(
         position: shared.store.position(&unit.to_string(), name, stream.created).await?,
         keyed,
         consumed: &consumed,
+        to: consumed.acknowledged,
         remembered_since: remembered_since(shared.config.retention.inbox),
         all: false,
     };

@@ -63,16 +63,43 @@ impl Postgres {
 }
 
 impl Operator {
+    /// When a node last showed that it lives: milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn last_sign_of_life(&self) -> Result<Option<i64>, StoreAway> {
+        patiently(sqlx::query_scalar(sql!("last_seen")).fetch_one(self.pool())).await
+    }
+
+    /// Which of these outgoing messages the database has still before it: sent by a message that was not
+    /// handled or is parked, delayed, or undelivered.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn still_to_send(
+        &self,
+        sent: &[(String, InboxKey)],
+    ) -> Result<HashSet<String>, StoreAway> {
+        let (ids, keys) = columns(sent);
+        let query = sqlx::query_scalar(sql!("still_to_send")).bind(ids).bind(keys);
+        let ids: Vec<String> = patiently(query.fetch_all(self.pool())).await?;
+        Ok(ids.into_iter().collect())
+    }
+
     /// Notes outgoing messages that stand in their streams, and which message sends each.
     ///
     /// # Errors
     /// The database cannot be used.
     pub async fn note_sent(&self, sent: &[(String, InboxKey)]) -> Result<(), StoreAway> {
-        let ids: Vec<&str> = sent.iter().map(|(id, _)| id.as_str()).collect();
-        let keys: Vec<Uuid> = sent.iter().map(|(_, key)| Uuid::from_bytes(key.0)).collect();
+        let (ids, keys) = columns(sent);
         let query = sqlx::query(sql!("note_sent")).bind(ids).bind(keys);
         patiently(query.execute(self.pool())).await.map(drop)
     }
+}
+
+/// Outgoing messages as the columns of a statement.
+fn columns(sent: &[(String, InboxKey)]) -> (Vec<&str>, Vec<Uuid>) {
+    sent.iter().map(|(id, key)| (id.as_str(), Uuid::from_bytes(key.0))).unzip()
 }
 
 async fn known(pool: &Pool, keys: &[InboxKey]) -> Result<HashSet<InboxKey>, StoreAway> {

@@ -19,6 +19,8 @@ const SOME: usize = 2_000;
 pub struct Consumed {
     /// Everything up to here was acknowledged: the handler said that it was handled.
     pub acknowledged: u64,
+    /// The last message that was delivered. Of those up to here some may be acknowledged and some not.
+    pub delivered: u64,
     /// What it was told of.
     pub filters: Vec<String>,
     /// Unix seconds: when the stream was made.
@@ -54,6 +56,7 @@ pub async fn consumed(
     };
     Ok(Some(Consumed {
         acknowledged: info.ack_floor.stream_sequence,
+        delivered: info.delivered.stream_sequence,
         filters: filters_of(&info.config),
         stream_created: found.cached_info().created.unix_timestamp(),
         kept: found.cached_info().config.retention == RetentionPolicy::Limits,
