@@ -137,6 +137,12 @@ pub async fn own<S: Leases, N: Flush>(
     }
 }
 
+/// Whether a unit is still this node's. That it was given up before may be carried out late: then it is
+/// owned anew here, unless another node was quicker.
+pub async fn still_own<S: Leases, N: Flush>(shared: &Shared<S, N>, unit: &str) -> bool {
+    !matches!(shared.store.claim(unit).await, Ok(Claim::Held { .. }))
+}
+
 /// What it was taken from has crashed: maybe a message is the cause, and comes here next.
 async fn be_careful<S: Leases, N: Flush>(shared: &Shared<S, N>, crashes: i32) {
     match shared.store.suspects().await {

@@ -86,6 +86,10 @@ impl Term {
                 () = self.stop.cancelled() => break Vec::new(),
                 () = tokio::time::sleep(LOOK) => {}
             }
+            let name = self.unit.to_string();
+            if self.description.keyed() && !lease::still_own(&self.shared, &name).await {
+                break Vec::new();
+            }
         };
         if lanes.is_empty() {
             self.shared.health.forget(&self.part());
