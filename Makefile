@@ -2,7 +2,7 @@
 
 # The guests that tests and the demo load, built as components.
 GUESTS := accounts orders items bookings baskets purchases stock chaos chaos-mended frozen actor keys bare load \
-	hop-a hop-b hop-c
+	hop-a hop-b hop-c book
 GUEST_PACKAGES := $(addprefix -p ,$(GUESTS))
 COMPONENT_TARGET := wasm32-wasip2
 
@@ -11,7 +11,7 @@ export RUST_TEST_THREADS ?= 3
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests languages test-languages host release demo test faults disasters mutants simulate model fuzz bench lint fmt \
+.PHONY: help setup guests languages test-languages host release demo test faults disasters soak mutants simulate model fuzz fuzz-deep coverage bench lint fmt \
 	test-cargo-component clean-tools
 
 help: ## Show this list
@@ -42,12 +42,16 @@ test: guests languages host ## Run all tests, against real servers that they sta
 	cargo test -p tribox-model
 	cargo test $(GUEST_PACKAGES) -p tribox-guest
 
-faults: guests host ## Have each thing go wrong at each fault point (POINTS=after-commit: those alone)
+faults: guests host ## Have each thing go wrong, and each connection break, at each fault point (POINTS=after-commit: those alone)
 	TRIBOX_POINTS=$(POINTS) cargo test -p tribox-tests --test suite faults -- --nocapture
 
 disasters: guests host ## Kill, stop and freeze hosts and servers at random (RUNS=n SEED=s); the ledger must be clean
 	TRIBOX_DISASTERS=$(or $(RUNS),10) TRIBOX_SEED=$(or $(SEED),1) \
 		cargo test -p tribox-tests --test suite disasters -- --nocapture
+
+soak: guests release ## Load for a long time with a disaster each half minute; nothing may grow (MINUTES=n RATE=n SEED=s)
+	TRIBOX_SOAK_MINUTES=$(or $(MINUTES),60) TRIBOX_SOAK_RATE=$(or $(RATE),5000) TRIBOX_SEED=$(or $(SEED),1) \
+		TRIBOX_BIN=$(CURDIR)/target/release/tribox cargo test -p tribox-tests --test suite soak -- --nocapture
 
 simulate: ## Run the real lanes, relay and leases in a simulated world (SEEDS=n FROM=s; TRACE=1 shows the first)
 	TRIBOX_SEEDS=$(or $(SEEDS),10000) TRIBOX_FROM=$(or $(FROM),1) TRIBOX_TRACE=$(TRACE) \
@@ -62,6 +66,12 @@ model: ## Check the model of the protocol with larger bounds, and show the short
 fuzz: guests ## Give whatever takes apart what others send more inputs (TIMES=n SEED=s)
 	TRIBOX_FUZZ=$(or $(TIMES),20) TRIBOX_SEED=$(or $(SEED),2) \
 		cargo test -p tribox-tests --test suite fuzz -- --nocapture
+
+fuzz-deep: ## The same, led by the code that an input reaches: cargo-fuzz, nightly Rust (TARGET=json: that alone; SECONDS=n)
+	@SANITIZER=$(SANITIZER) sh scripts/fuzz-deep.sh "$(TARGET)" "$(SECONDS)"
+
+coverage: guests languages ## Count the lines of the host that tests run (TESTS=order: those of the suite alone)
+	@sh scripts/coverage.sh $(TESTS)
 
 bench: guests ## Measure tribox beside a hand-written service (QUICK=1: a short run; SWEEPS=1: one thing varied)
 	cargo build --release -p tribox -p tribox-tests --bin tribox --bin bench

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use tribox::sandbox::Guest;
+
 use crate::check;
 use crate::input::{self, Theme};
 use crate::left::left;
 use crate::node::Process;
+use crate::restore::{Restore, Step, rewind};
 use crate::world::{Inner, Rule, Tally, World, elapsed};
 
 const NODES: [&str; 3] = ["north", "east", "west"];
@@ -76,6 +79,7 @@ struct Run {
     fills: bool,
     /// Streams lose their end now and then.
     loses: bool,
+    restore: Option<Restore>,
     theme: Theme,
     /// In how many tenths of the run all input arrives.
     tenths: i64,
@@ -84,10 +88,15 @@ struct Run {
 }
 
 /// Runs the world of a seed.
-pub async fn run(seed: u64, shown: bool, without: Option<Rule>) -> Outcome {
-    let world = World::new(seed, shown, without);
+pub async fn run(
+    seed: u64,
+    shown: bool,
+    without: Option<Rule>,
+    component: Option<Guest>,
+) -> Outcome {
+    let world = World::new(seed, shown, without, component);
     let aim = if seed.is_multiple_of(2) { Aim::Safety } else { Aim::Liveness };
-    let mut run = Run::begin(world.clone(), aim);
+    let mut run = Run::begin(world.clone(), aim, seed);
     run.under_faults().await;
     let mut violations = Vec::new();
     if aim == Aim::Liveness {
@@ -100,19 +109,19 @@ pub async fn run(seed: u64, shown: bool, without: Option<Rule>) -> Outcome {
         seat.process = None;
     }
     let mut world = world.look();
-    let Run { late, fills, seats, .. } = run;
+    let Run { late, fills, .. } = run;
     if shown {
         world.database.history.iter().for_each(|done| println!("{done:?}"));
         println!("{:#?}", world.database.writers);
     }
-    let of = check::Of { complete, late: late.is_some(), fills, shared: seats.len() > 1 };
+    let of = check::Of { complete, late: late.is_some(), fills };
     violations.extend(check::all(&mut world, &of));
     let digest = world.trace.digest();
     Outcome { violations, tally: world.tally.clone(), digest, messages: told }
 }
 
 impl Run {
-    fn begin(world: World, aim: Aim) -> Run {
+    fn begin(world: World, aim: Aim, seed: u64) -> Run {
         let mut look = world.look();
         let chance = &mut look.chance;
         let rate = [0.0, 0.005, 0.03, 0.1][chance.usize(0..4)];
@@ -160,6 +169,7 @@ impl Run {
             late,
             fills,
             loses,
+            restore: Restore::of(seed, until).filter(|_| !loses),
             theme,
             tenths,
             told: 0,
@@ -173,6 +183,7 @@ impl Run {
         while elapsed() < self.until {
             self.tell_some();
             self.world.look().tick();
+            self.go_back();
             if elapsed() >= next_fault {
                 self.strike().await;
                 next_fault = elapsed() + self.world.look().chance.i64(300..=12_000);
@@ -180,8 +191,41 @@ impl Run {
             self.end_spells();
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
+        while self.restore.as_ref().is_some_and(Restore::waits) {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            self.go_back();
+        }
         while self.aim == Aim::Liveness && self.told < self.messages {
             self.tell();
+        }
+    }
+
+    /// Goes back to an earlier database, if it is time for that: nodes are down until the consumers are
+    /// set back.
+    fn go_back(&mut self) {
+        let Some(restore) = &mut self.restore else { return };
+        let mut world = self.world.look();
+        match restore.step(&mut world) {
+            Step::Nothing => {}
+            // One that stops in order would go on with what it knows of the later database.
+            Step::Restore if self.seats.iter().any(|seat| seat.stopped_by > elapsed()) => {}
+            Step::Restore => {
+                drop(world);
+                for seat in &mut self.seats {
+                    seat.process = None;
+                    seat.frozen_until = None;
+                    seat.starts_at = None;
+                }
+                restore.restore(&mut self.world.look());
+            }
+            Step::Wait => {}
+            Step::Rewind => {
+                rewind(&mut world);
+                self.restore = None;
+                for seat in &mut self.seats {
+                    seat.starts_at = Some(elapsed());
+                }
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod left;
 mod nats;
 mod node;
 mod reader;
+mod restore;
 mod runner;
 mod serial;
 mod store;
@@ -19,6 +20,9 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use tribox::sandbox::{Guest, Sandbox, SandboxConfig};
+use tribox_tests::programs;
 
 use self::chaos::Outcome;
 use self::world::{RULES, Rule, Tally};
@@ -31,13 +35,13 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// Runs the world of a seed, on this thread alone.
-fn run(seed: u64, shown: bool, without: Option<Rule>) -> Outcome {
+fn run(seed: u64, shown: bool, without: Option<Rule>, component: Option<Guest>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    runtime.block_on(chaos::run(seed, shown, without))
+    runtime.block_on(chaos::run(seed, shown, without, component))
 }
 
 /// Runs seeds on all processors; what each came to.
@@ -52,7 +56,7 @@ fn run_all(from: u64, seeds: u64, each: impl Fn(u64, Outcome) + Sync) {
                     if seed >= from + seeds {
                         return;
                     }
-                    each(seed, run(seed, false, None));
+                    each(seed, run(seed, false, None, None));
                 }
             });
         }
@@ -63,7 +67,7 @@ fn run_all(from: u64, seeds: u64, each: impl Fn(u64, Outcome) + Sync) {
 fn the_guarantees_hold_under_every_fault() {
     let (seeds, from) = (number("TRIBOX_SEEDS", SEEDS), number("TRIBOX_FROM", 1));
     if std::env::var("TRIBOX_TRACE").is_ok_and(|trace| !trace.is_empty()) {
-        let outcome = run(from, true, None);
+        let outcome = run(from, true, None, None);
         assert!(outcome.violations.is_empty(), "seed {from}: {:#?}", outcome.violations);
         return;
     }
@@ -100,7 +104,7 @@ fn a_rule_that_is_broken_is_noticed() {
         .into_iter()
         .filter(|rule| {
             let noticed = (1..=ENOUGH).find_map(|seed| {
-                let outcome = run(seed, false, Some(*rule));
+                let outcome = run(seed, false, Some(*rule), None);
                 outcome.violations.first().map(|first| (seed, first.clone()))
             });
             println!("{rule:?}: {noticed:?}");
@@ -113,7 +117,30 @@ fn a_rule_that_is_broken_is_noticed() {
 #[test]
 fn a_seed_gives_one_run_byte_for_byte() {
     for seed in 1..=20 {
-        let digest = || run(seed, false, None).digest;
+        let digest = || run(seed, false, None, None).digest;
         assert_eq!(digest(), digest(), "seed {seed}");
     }
+}
+
+/// Seeds that are run with the real component.
+const WITH_COMPONENT: u64 = 60;
+
+/// `book` as a component in the real sandbox, in place of the native one: what comes of it is compared with
+/// the native one all the same.
+#[test]
+fn the_guarantees_hold_with_the_real_sandbox() {
+    let file = programs::guest("book").expect("built by `make guests`");
+    let bytes = std::fs::read(&file).unwrap_or_else(|why| {
+        panic!("{}: {why}; run `make guests`", file.display());
+    });
+    let sandbox = Sandbox::new(SandboxConfig::default()).expect("a sandbox");
+    let guest = sandbox.load("book.wasm", &bytes).expect("a handler");
+    assert_eq!(**guest.description(), handlers::description(handlers::BOOK));
+    let bad: Vec<(u64, Vec<String>)> = (1..=WITH_COMPONENT)
+        .map(|seed| (seed, run(seed, false, None, Some(guest.clone())).violations))
+        .filter(|(_, violations)| !violations.is_empty())
+        .collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    let digest = |component| run(1, false, None, component).digest;
+    assert_eq!(digest(Some(guest.clone())), digest(Some(guest)));
 }

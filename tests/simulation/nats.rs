@@ -11,7 +11,7 @@ use tribox::relay::ports::{Outgoing, Streams};
 use tribox::stream::{Event, Fence, Publish, Refusal, StreamInfo};
 
 use crate::broker::Published;
-use crate::world::{Inner, Rule, World};
+use crate::world::{Inner, Rule, World, elapsed};
 
 /// How long an acknowledgement may take before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -183,7 +183,7 @@ impl Publishing {
                     if let Some(token) = message.token {
                         in_flight.push_back((token, Instant::now()));
                     }
-                    let _ = wire.send(message);
+                    let _ = wire.send((elapsed(), message));
                 }
                 Some((token, event)) = acks.recv() => {
                     in_flight.retain(|(waiting, _)| *waiting != token);
@@ -209,17 +209,20 @@ impl Publishing {
 async fn carry(
     nats: SimNats,
     line: u64,
-    mut sent: mpsc::UnboundedReceiver<Publish>,
+    mut sent: mpsc::UnboundedReceiver<(i64, Publish)>,
     answers: mpsc::UnboundedSender<(u64, Event)>,
 ) {
     let starts = nats.world.look().nats_starts;
-    while let Some(message) = sent.recv().await {
+    while let Some((at, message)) = sent.recv().await {
         let latency = nats.world.look().latency();
         tokio::time::sleep(latency).await;
         let mut world = nats.world.look();
         let state = *world.line(&nats.node);
         let cut = state.connection != line;
-        let gone = world.nats_down || world.nats_starts != starts;
+        // Guarantee 4 rests on this: what is on its way takes no longer than a dedup window.
+        let shortest = world.broker.streams.iter().map(|stream| stream.window).min();
+        let too_late = shortest.is_some_and(|window| elapsed() - at > window * 9 / 10);
+        let gone = world.nats_down || world.nats_starts != starts || too_late;
         if gone || state.no_nats || (cut && world.chance.bool()) {
             return;
         }

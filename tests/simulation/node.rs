@@ -181,6 +181,7 @@ impl Birth {
             Arc::clone(&health),
             Arc::clone(&metrics),
         );
+        relay.be_wary(store.any_already_sent().await.unwrap_or(true));
         let (lost_sender, mut lost) = mpsc::unbounded_channel();
         let mut config = Config::default();
         config.node.lease = LEASE;

@@ -15,7 +15,7 @@ use crate::nats::SimNats;
 use crate::world::{EPOCH, Rule, elapsed};
 
 /// Messages in hand at most.
-const MOST: usize = 64;
+pub const MOST: usize = 64;
 const ACK_WAIT: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(500);
 

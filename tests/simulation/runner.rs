@@ -88,6 +88,10 @@ impl Runner {
                 Ok(lanes) => break lanes,
                 Err(_) => tokio::time::sleep(LOOK).await,
             }
+            let name = &self.description.name;
+            if self.description.keyed() && !lease::still_own(&self.shared, name).await {
+                return Vec::new();
+            }
         };
         let logs = opened.lanes.iter().map(|lane| lane.log.writer).collect();
         let mut turns = JoinSet::new();
@@ -209,6 +213,8 @@ impl Runner {
             for stream in streams {
                 let floor = shared.store.floor(&name, &stream.name, stream.created).await;
                 let Ok(floor) = floor else { break };
+                let Ok(sent) = shared.store.any_already_sent().await else { break };
+                shared.relay.be_wary(sent);
                 let floor = u64::try_from(floor).unwrap_or_default();
                 let ordered = self.description.keyed();
                 let source = Source::new(stream.name, stream.created, floor, ordered);

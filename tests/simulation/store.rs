@@ -156,6 +156,11 @@ impl SimStore {
         self.ask(move |db| db.heal(&handler, component)).await
     }
 
+    /// Whether some messages are known to stand in their streams.
+    pub async fn any_already_sent(&self) -> Result<bool, StoreAway> {
+        self.ask(|db| !db.already_sent.is_empty()).await
+    }
+
     pub async fn floor(&self, handler: &str, stream: &str, created: i64) -> Result<i64, StoreAway> {
         let (handler, stream) = (handler.to_owned(), stream.to_owned());
         self.ask(move |db| db.floor(&handler, &stream, created)).await
@@ -269,8 +274,10 @@ impl Outbox for SimStore {
         self.ask(move |db| db.set_undelivered(writer, seq, &reason)).await
     }
 
-    async fn already_sent(&self, _ids: &[String]) -> Result<HashSet<String>, StoreAway> {
-        Ok(HashSet::new())
+    async fn already_sent(&self, ids: &[String]) -> Result<HashSet<String>, StoreAway> {
+        let ids = ids.to_vec();
+        self.ask(move |db| ids.into_iter().filter(|id| db.already_sent.contains(id)).collect())
+            .await
     }
 }
 

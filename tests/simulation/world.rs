@@ -2,12 +2,13 @@
 //! between them and the nodes. Everything happens on one thread, in an order that the seed decides.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tribox::sandbox::Guest;
 use tribox::stream::Moment;
 
 use crate::broker::Broker;
@@ -152,6 +153,10 @@ pub struct Inner {
     pub broken: bool,
     /// The rule that is broken, if one is.
     pub without: Option<Rule>,
+    /// The handler `book` as a component, where it is to be that.
+    pub component: Option<Guest>,
+    /// Ids in streams of messages that a restored database knows nothing of.
+    pub undone: BTreeSet<String>,
 }
 
 impl Inner {
@@ -190,7 +195,7 @@ impl Inner {
 pub struct World(Arc<Mutex<Inner>>);
 
 impl World {
-    pub fn new(seed: u64, shown: bool, without: Option<Rule>) -> World {
+    pub fn new(seed: u64, shown: bool, without: Option<Rule>, component: Option<Guest>) -> World {
         START.set(Some(Instant::now()));
         World(Arc::new(Mutex::new(Inner {
             chance: fastrand::Rng::with_seed(seed),
@@ -206,6 +211,8 @@ impl World {
             rate: 0.0,
             broken: false,
             without,
+            component,
+            undone: BTreeSet::new(),
         })))
     }
 

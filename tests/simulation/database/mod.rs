@@ -7,7 +7,7 @@ mod nodes;
 mod parked;
 mod turn;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -90,7 +90,7 @@ struct Undelivered {
     resent: Option<(i32, i64)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Database {
     documents: BTreeMap<(String, String), Stored>,
     pub inbox: BTreeMap<InboxKey, i64>,
@@ -106,6 +106,8 @@ pub struct Database {
     in_hand: BTreeMap<String, Vec<InboxKey>>,
     suspects: BTreeMap<InboxKey, i32>,
     floors: BTreeMap<(String, String, i64), i64>,
+    /// Ids that stood in their streams when consumers were set back.
+    pub already_sent: BTreeSet<String>,
     pub history: Vec<Done>,
     without: Option<Rule>,
 }
@@ -128,6 +130,20 @@ impl Database {
 
     fn new_fence(old: i64) -> i64 {
         (old + 1).max(now() * 1_000)
+    }
+
+    /// Whether an outgoing message is delayed, undelivered, or sent by one that was not handled or is parked.
+    pub fn still_to_send(&self, id: &str, key: InboxKey) -> bool {
+        let waits = self.scheduled.contains_key(id) || self.undelivered.contains_key(id);
+        waits || !self.inbox.contains_key(&key) || self.is_parked(key)
+    }
+
+    pub fn last_sign_of_life(&self) -> i64 {
+        self.nodes.values().map(|node| node.seen).max().unwrap_or(i64::MAX)
+    }
+
+    pub fn is_parked(&self, key: InboxKey) -> bool {
+        self.parked.values().any(|parked| parked.inbox_key == key)
     }
 
     pub fn last_of(&self, writer: i32) -> i64 {
