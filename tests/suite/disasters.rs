@@ -16,14 +16,19 @@ use crate::ledger::{Ledger, ledger, left, load};
 /// Disasters of a run.
 const DISASTERS: u32 = 8;
 const PARTITIONS: i64 = 6;
-const HOSTS: [&str; 3] = ["a", "b", "c"];
+pub const HOSTS: [&str; 3] = ["a", "b", "c"];
 /// How long all may take to recover after the last disaster.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Numbers that a seed repeats.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
+    /// Seeds that differ by one are to differ in everything.
+    pub fn of(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
     /// One below `sides`.
     fn throw(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
@@ -38,11 +43,11 @@ impl Dice {
 }
 
 /// A host, and its ways to the servers.
-struct Node {
-    name: &'static str,
-    host: Host,
-    to_postgres: FaultProxy,
-    to_nats: FaultProxy,
+pub struct Node {
+    pub name: &'static str,
+    pub host: Host,
+    pub to_postgres: FaultProxy,
+    pub to_nats: FaultProxy,
 }
 
 /// What came of a run.
@@ -101,8 +106,7 @@ async fn one_run(seed: u64) -> Result<Outcome> {
         host.ready().await?;
         nodes.push(Node { name, host, to_postgres, to_nats });
     }
-    // Seeds that differ by one are to differ in everything.
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice::of(seed);
     let (broker, over) = (stack.broker.clone(), Cell::new(false));
     let befalling = async {
         let mut done = Vec::new();
@@ -135,9 +139,11 @@ async fn one_run(seed: u64) -> Result<Outcome> {
     Ok(Outcome { ledger, befell, recovery })
 }
 
-/// Something bad happens, and is over when this returns; slow networks alone stay slow.
-async fn disaster(stack: &mut Stack, nodes: &mut [Node], dice: &mut Dice) -> Result<String> {
-    let node = &mut nodes[usize::try_from(dice.throw(3))?];
+/// Something bad happens to one of the nodes or to a server, and is over when this returns; slow networks
+/// alone stay slow.
+pub async fn disaster(stack: &mut Stack, nodes: &mut [Node], dice: &mut Dice) -> Result<String> {
+    let sides = u64::try_from(nodes.len())?;
+    let node = &mut nodes[usize::try_from(dice.throw(sides))?];
     let name = node.name;
     let pause = dice.pause(50, 2_500);
     Ok(match dice.throw(14) {
@@ -239,7 +245,7 @@ async fn weather(way: &FaultProxy, dice: &mut Dice, pause: Duration) -> String {
 }
 
 /// Starts a host that reaches the servers by these ways alone.
-fn start(
+pub fn start(
     stack: &mut Stack,
     name: &str,
     to_postgres: &FaultProxy,

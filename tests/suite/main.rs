@@ -73,6 +73,7 @@ mod schedule;
 mod scheduled_tool;
 mod servers;
 mod shutdown;
+mod soak;
 mod stacks;
 mod stalled;
 mod statements;
