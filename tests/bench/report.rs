@@ -45,12 +45,15 @@ impl Row {
         self.throughput.iter().filter(|(s, _)| *s == setting).map(|(_, t)| t).collect()
     }
 
-    /// The setting with the highest median.
+    /// The setting with the highest median, of those that were run most often.
     pub fn best_setting(&self) -> Setting {
         let speed = |setting: Setting| {
             median(&self.of(setting).iter().map(|t| t.messages_per_s).collect::<Vec<f64>>())
         };
+        let runs = |setting: Setting| self.of(setting).len();
+        let most = self.throughput.iter().map(|(setting, _)| runs(*setting)).max();
         let settings = self.throughput.iter().map(|(setting, _)| *setting);
+        let settings = settings.filter(|setting| Some(runs(*setting)) == most);
         let best = settings.max_by(|a, b| speed(*a).total_cmp(&speed(*b)));
         best.unwrap_or(Setting { tasks: 0, batch: 0 })
     }
@@ -67,6 +70,17 @@ impl Row {
     fn messages_per_s(&self) -> f64 {
         self.figure(|t| t.messages_per_s)
     }
+}
+
+/// How much faster one variant is than another: the median of the rounds, in each of which both were run
+/// within a minute or so.
+fn ratio(rows: &[Row], of: Variant, to: Variant) -> f64 {
+    let speeds = |variant| {
+        let row = rows.iter().find(|row| row.variant == variant);
+        row.map_or(Vec::new(), |row| row.best().iter().map(|t| t.messages_per_s).collect())
+    };
+    let (of, to): (Vec<f64>, Vec<f64>) = (speeds(of), speeds(to));
+    median(&of.iter().zip(&to).map(|(of, to)| of / to).collect::<Vec<f64>>())
 }
 
 /// Prints the table.
@@ -107,17 +121,13 @@ pub fn print(rows: &[Row]) {
 pub fn write(rows: &[Row]) -> Result<Value> {
     let variants: Map<String, Value> =
         rows.iter().map(|row| (row.variant.name().to_owned(), of_row(row))).collect();
-    let speed = |variant| {
-        rows.iter().find(|row| row.variant == variant).map_or(f64::NAN, Row::messages_per_s)
-    };
-    let tribox = speed(Variant::Tribox);
     let report = json!({
         "machine": machine::facts(),
         "variants": variants,
         "ratios": {
-            "tribox_to_naive": tribox / speed(Variant::Naive),
-            "tribox_to_floor": tribox / speed(Variant::Floor),
-            "tribox_to_limit": tribox / speed(Variant::Limit),
+            "tribox_to_naive": ratio(rows, Variant::Tribox, Variant::Naive),
+            "tribox_to_floor": ratio(rows, Variant::Tribox, Variant::Floor),
+            "tribox_to_limit": ratio(rows, Variant::Tribox, Variant::Limit),
         },
     });
     for (name, ratio) in report["ratios"].as_object().into_iter().flatten() {
