@@ -1,13 +1,16 @@
 //! A TCP proxy that stands before a server and breaks connections the way networks do.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// Forwards to one server. It ends, and cuts all connections, when it is dropped.
 #[derive(Debug)]
@@ -44,8 +47,10 @@ impl FaultProxy {
     /// # Errors
     /// There is no free port.
     pub async fn start(port: u16) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("failed to listen")?;
-        let address = listener.local_addr()?;
+        let socket = bound((Ipv4Addr::LOCALHOST, 0).into()).context("failed to listen")?;
+        let address = socket.local_addr()?;
+        let keeper = bound(address).ok();
+        let listener = socket.listen(BACKLOG)?;
         let fair = Weather {
             open: true,
             asking: true,
@@ -58,8 +63,14 @@ impl FaultProxy {
         };
         let (weather, seen) = watch::channel(fair);
         let mut tasks = JoinSet::new();
-        tasks.spawn(listen(listener, address, seen));
+        tasks.spawn(listen(listener, keeper, seen));
         Ok(FaultProxy { address, weather, _tasks: tasks })
+    }
+
+    /// Whether there are connections through it; after [`Self::refuse`], whether one is not gone yet.
+    pub fn connected(&self) -> bool {
+        // Each connection looks at the weather, and so does whoever listens.
+        self.weather.receiver_count() > 1
     }
 
     /// Where clients connect to.
@@ -135,7 +146,14 @@ impl FaultProxy {
     }
 }
 
-async fn listen(listener: TcpListener, address: SocketAddr, mut weather: watch::Receiver<Weather>) {
+/// `keeper`: holds the port while nobody listens there; otherwise the system may give it to somebody
+/// who connects to anything. None where it does not let two have it.
+async fn listen(
+    listener: TcpListener,
+    mut keeper: Option<TcpSocket>,
+    mut weather: watch::Receiver<Weather>,
+) {
+    let Ok(address) = listener.local_addr() else { return };
     let mut listener = Some(listener);
     let mut connections = JoinSet::new();
     loop {
@@ -144,7 +162,9 @@ async fn listen(listener: TcpListener, address: SocketAddr, mut weather: watch::
             // Without a listener the system itself refuses, as for a server that is down.
             listener = None;
         } else if listener.is_none() {
-            listener = TcpListener::bind(address).await.ok();
+            let next = keeper.take().map_or_else(|| bound(address), Ok);
+            keeper = bound(address).ok();
+            listener = next.and_then(|socket| socket.listen(BACKLOG)).ok();
         }
         let accept = async {
             match &listener {
@@ -162,10 +182,18 @@ async fn listen(listener: TcpListener, address: SocketAddr, mut weather: watch::
     }
 }
 
+/// A socket with this address, which listens to nobody yet.
+fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
 async fn connection(client: TcpStream, weather: watch::Receiver<Weather>) {
-    let port = weather.borrow().port;
+    // Of before: whoever is cut off while this connects is cut off.
+    let Weather { port, generation, .. } = *weather.borrow();
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
-    let generation = weather.borrow().generation;
     let mut end = weather.clone();
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.into_split();
@@ -236,6 +264,7 @@ mod tests {
         accepted.read_exact(&mut four).await.unwrap();
         assert_eq!(&four, b"ping");
 
+        assert!(proxy.connected());
         proxy.refuse();
         assert!(matches!(client.read(&mut four).await, Ok(0) | Err(_)), "cut");
         crate::wait_until("connections are refused", async || {
@@ -246,6 +275,7 @@ mod tests {
         })
         .await
         .unwrap();
+        assert!(!proxy.connected());
         proxy.restore();
         crate::wait_until("connections are accepted", async || {
             TcpStream::connect(proxy.address()).await.map_err(|e| e.to_string())

@@ -14,6 +14,8 @@ use crate::{Rule, Test};
 /// How long a test waits for what does not come, in seconds: without a rule something may well be
 /// stuck.
 const PATIENCE: &str = "60";
+/// Seconds that a run of tests may take.
+const LONGEST: &str = "600";
 /// The program with switches is built for one run.
 const QUICK: &str = "profile.dev.package.tribox.opt-level=0";
 
@@ -67,7 +69,10 @@ impl Tree {
     }
 
     fn command(&self, test: &Test) -> Command {
-        let mut command = Command::new(if test.unit { &self.unit } else { &self.suite });
+        // Without its rule a loop may have no end: that is noticed, too.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=10", LONGEST]);
+        command.arg(if test.unit { &self.unit } else { &self.suite });
         command.current_dir(programs::repository().join("tests"));
         command
     }
@@ -120,6 +125,12 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
 fn built(top: &Path, target: Option<&Path>, arguments: &str, name: &str) -> Result<PathBuf> {
     let mut command = Command::new("cargo");
     command.args(arguments.split(' ')).arg("--message-format=json").current_dir(top);
+    // What cargo told this program of itself would have the build scripts of libraries run anew.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_")) {
+        if !matches!(&*name, "CARGO_HOME" | "CARGO_TARGET_DIR" | "CARGO_TERM_COLOR") {
+            command.env_remove(name);
+        }
+    }
     if let Some(target) = target {
         command.args(["--config", QUICK]).env("CARGO_TARGET_DIR", target);
     }

@@ -8,7 +8,7 @@ use crate::check;
 use crate::input::{self, Theme};
 use crate::left::left;
 use crate::node::Process;
-use crate::restore::{Restore, Step, rewind};
+use crate::restore::Restore;
 use crate::world::{Inner, Rule, Tally, World, elapsed};
 
 const NODES: [&str; 3] = ["north", "east", "west"];
@@ -34,13 +34,13 @@ pub struct Outcome {
 }
 
 /// A node that may run, be frozen, or be down.
-struct Seat {
+pub struct Seat {
     name: &'static str,
-    process: Option<Process>,
-    frozen_until: Option<i64>,
-    starts_at: Option<i64>,
+    pub process: Option<Process>,
+    pub frozen_until: Option<i64>,
+    pub starts_at: Option<i64>,
     /// The process before has surely ended by then.
-    stopped_by: i64,
+    pub stopped_by: i64,
     incarnation: u32,
 }
 
@@ -200,33 +200,9 @@ impl Run {
         }
     }
 
-    /// Goes back to an earlier database, if it is time for that: nodes are down until the consumers are
-    /// set back.
     fn go_back(&mut self) {
-        let Some(restore) = &mut self.restore else { return };
-        let mut world = self.world.look();
-        match restore.step(&mut world) {
-            Step::Nothing => {}
-            // One that stops in order would go on with what it knows of the later database.
-            Step::Restore if self.seats.iter().any(|seat| seat.stopped_by > elapsed()) => {}
-            Step::Restore => {
-                drop(world);
-                for seat in &mut self.seats {
-                    seat.process = None;
-                    seat.frozen_until = None;
-                    seat.starts_at = None;
-                }
-                restore.restore(&mut self.world.look());
-            }
-            Step::Wait => {}
-            Step::Rewind => {
-                rewind(&mut world);
-                self.restore = None;
-                for seat in &mut self.seats {
-                    seat.starts_at = Some(elapsed());
-                }
-            }
-        }
+        let restore = self.restore.take();
+        self.restore = restore.and_then(|restore| restore.go_on(&self.world, &mut self.seats));
     }
 
     /// Input arrives over the first part of the run.

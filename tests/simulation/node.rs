@@ -183,10 +183,8 @@ impl Birth {
         );
         relay.be_wary(store.any_already_sent().await.unwrap_or(true));
         let (lost_sender, mut lost) = mpsc::unbounded_channel();
-        let mut config = Config::default();
-        config.node.lease = LEASE;
         let shared = Shared {
-            config: Arc::new(config),
+            config: Arc::new(config()),
             store,
             nats,
             relay,
@@ -237,6 +235,12 @@ impl Birth {
         self.world.note(&format!("{} {end}", self.name));
         !matches!(outcome, Some(Ousted::Lease(_)))
     }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.node.lease = LEASE;
+    config
 }
 
 /// Publishes what earlier processes left, then runs the handlers.

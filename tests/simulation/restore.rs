@@ -3,11 +3,12 @@
 
 use tribox::model::InboxKey;
 
+use crate::chaos::Seat;
 use crate::check::READS;
 use crate::database::Database;
 use crate::handlers::description;
 use crate::reader::{MOST, message_of};
-use crate::world::{Inner, elapsed};
+use crate::world::{Inner, Rule, World, elapsed};
 
 /// How far the clocks of Postgres and NATS may be apart: milliseconds.
 const SKEW: i64 = 60_000;
@@ -24,7 +25,7 @@ pub struct Restore {
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+enum Step {
     Nothing,
     /// The database is to be restored, once no node runs.
     Restore,
@@ -51,7 +52,7 @@ impl Restore {
     }
 
     /// What is to be done now.
-    pub fn step(&mut self, world: &mut Inner) -> Step {
+    fn step(&mut self, world: &mut Inner) -> Step {
         let now = elapsed();
         if let Some(rewind_at) = self.rewind_at {
             return if now >= rewind_at { Step::Rewind } else { Step::Wait };
@@ -65,8 +66,33 @@ impl Restore {
         if due { Step::Restore } else { Step::Nothing }
     }
 
+    /// Goes back to an earlier database, if it is time for that: nodes are down until consumers are set
+    /// back. None: that is over.
+    pub fn go_on(mut self, world: &World, seats: &mut [Seat]) -> Option<Restore> {
+        let step = self.step(&mut world.look());
+        match step {
+            Step::Nothing | Step::Wait => {}
+            // One that stops in order would go on with what it knows of the later database.
+            Step::Restore if seats.iter().any(|seat| seat.stopped_by > elapsed()) => {}
+            Step::Restore => {
+                for seat in seats {
+                    seat.process = None;
+                    seat.frozen_until = None;
+                    seat.starts_at = None;
+                }
+                self.restore(&mut world.look());
+            }
+            Step::Rewind => {
+                rewind(&mut world.look());
+                seats.iter_mut().for_each(|seat| seat.starts_at = Some(elapsed()));
+                return None;
+            }
+        }
+        Some(self)
+    }
+
     /// Goes back to what was saved. Nothing that was under way reaches the database any more.
-    pub fn restore(&mut self, world: &mut Inner) {
+    fn restore(&mut self, world: &mut Inner) {
         let Some(saved) = self.saved.take() else { return };
         world.tally.count("postgres: restored to an earlier time");
         world.trace.note("postgres: restored");
@@ -77,7 +103,7 @@ impl Restore {
 }
 
 /// `tribox rewind` of each handler.
-pub fn rewind(world: &mut Inner) {
+fn rewind(world: &mut Inner) {
     let mut since = world.database.last_sign_of_life();
     for (handler, stream) in READS {
         let durable = format!("tribox-{handler}");
@@ -103,7 +129,9 @@ pub fn rewind(world: &mut Inner) {
             description.subscriptions.iter().map(|s| s.subject.clone()).collect();
         world.tally.count("operator: consumer set back");
         world.trace.note(&format!("{handler}: {stream} set back to {first}"));
-        world.broker.make_consumer(stream, &durable, &filters, first - 1, MOST);
+        if world.without != Some(Rule::Rewind) {
+            world.broker.make_consumer(stream, &durable, &filters, first - 1, MOST);
+        }
     }
     note_sent(world, since);
 }
@@ -122,7 +150,8 @@ fn note_sent(world: &mut Inner, since: i64) {
     for (id, at) in sent {
         let Some(key) = InboxKey::of_outgoing(&id) else { continue };
         let again = world.database.still_to_send(&id, key);
-        if again && at >= since.saturating_sub(SKEW) {
+        let noted = world.without != Some(Rule::AlreadySent);
+        if noted && again && at >= since.saturating_sub(SKEW) {
             world.database.already_sent.insert(id.clone());
         }
         // What it says was read and written is of a time that is gone.

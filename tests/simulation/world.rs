@@ -63,9 +63,13 @@ pub enum Rule {
     LeftLogs,
     /// What is parked of a key is taken up in no order.
     ParkedOrder,
+    /// Consumers stay where they are when the database is restored.
+    Rewind,
+    /// What stands in the streams is not noted when the database is restored.
+    AlreadySent,
 }
 
-pub const RULES: [Rule; 14] = [
+pub const RULES: [Rule; 16] = [
     Rule::Inbox,
     Rule::Fence,
     Rule::Writes,
@@ -80,6 +84,8 @@ pub const RULES: [Rule; 14] = [
     Rule::SetBack,
     Rule::LeftLogs,
     Rule::ParkedOrder,
+    Rule::Rewind,
+    Rule::AlreadySent,
 ];
 
 /// How often each kind of fault happened.

@@ -110,6 +110,7 @@ async fn a_handler_runs_is_replaced_and_all_of_it_stops() -> Result<()> {
     // A new build of it, between two messages.
     drop_in(place, &another_build(items))?;
     until(&dev, "SELECT count(*) FROM tribox.components WHERE handler = 'items'", 2).await?;
+    dev.host.logs("new build runs").await?;
     broker.publish("items.create", json!({"id": "8", "name": "desk"}).to_string()).await?;
     until(&dev, "SELECT count(DISTINCT component) FROM tribox.inbox", 2).await?;
 

@@ -197,7 +197,8 @@ fn the_tests_that_hold_the_guarantees_exist() -> Result<()> {
     let guarantees = std::fs::read_to_string(repository.join("docs/GUARANTEES.md"))?;
     let mut found = 0;
     for name in guarantees.split('`').skip(1).step_by(2) {
-        let Some((file, test)) = name.split_once("::") else { continue };
+        let Some((file, test)) = name.rsplit_once("::") else { continue };
+        let file = file.replace("::", "/");
         let path = repository.join(format!("tests/suite/{file}.rs"));
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         assert!(text.contains(&format!("fn {test}(")), "{} has no {test}", path.display());

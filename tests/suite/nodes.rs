@@ -242,24 +242,32 @@ async fn handlers_without_keys_run_on_every_node() -> Result<()> {
 #[tokio::test]
 async fn postgres_away_for_longer_than_a_lease_fences_nobody_out() -> Result<()> {
     let mut stack = Stack::new("node-outage").await?;
-    stack.config.set("node.lease", "1s");
+    stack.config.set("node.lease", "3s");
     books::prepare(&stack).await?;
-    let proxy = postgres_proxy(&stack).await?;
-    let url = proxy.instead_of(stack.database_url());
-    stack.config.set("postgres.url", url);
-    let a = serve(&mut stack, "a").await?;
-    let b = serve(&mut stack, "b").await?;
+    let (mut ways, mut hosts) = (Vec::new(), Vec::new());
+    for name in ["a", "b"] {
+        let way = postgres_proxy(&stack).await?;
+        stack.config.set("postgres.url", way.instead_of(stack.database_url()));
+        hosts.push(serve(&mut stack, name).await?);
+        ways.push(way);
+    }
     books::publish(&stack, 0..2_000).await?;
     stack.until_at_least(HANDLED, 300).await?;
-    proxy.refuse();
-    let over = "SELECT count(*) FROM tribox.nodes WHERE lease_until < now() - interval '1 s'";
+    ways.iter().for_each(FaultProxy::refuse);
+    let over = "SELECT count(*) FROM tribox.nodes WHERE lease_until < now()";
     stack.until(over, 2).await?;
-    proxy.restore();
+    // The first one to be back finds that the lease of the other one is over, and its own was as well.
+    ways[0].restore();
+    stack.until(over, 1).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ways[1].restore();
     books::audit(&stack, 2_000).await?;
     let alive = "SELECT count(*) FROM tribox.nodes WHERE lease_until > now() AND epoch = 1";
     stack.until(alive, 2).await?;
-    a.stop().await?;
-    b.stop().await
+    for host in hosts {
+        host.stop().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -14,13 +14,13 @@ const HANDLED: &str = "SELECT count(*) FROM tribox.inbox";
 async fn a_host_that_is_asked_to_stop_leaves_nothing_half_done() -> Result<()> {
     let mut stack = Stack::new("sigterm").await?;
     books::prepare(&stack).await?;
-    books::publish(&stack, 0..5_000).await?;
+    books::publish(&stack, 0..20_000).await?;
     let host = stack.serve().await?;
     stack.until_at_least(HANDLED, 300).await?;
     // `stop` asks for exit code 0.
     host.stop().await?;
     let handled = stack.number(HANDLED).await?;
-    assert!(handled < 5_000, "it was to be stopped on its way");
+    assert!(handled < 20_000, "it was to be stopped on its way");
     let committed = "SELECT count(*) FROM tribox.outbox";
     assert_eq!(stack.number(committed).await?, handled);
     let unpublished = "SELECT count(*) FROM tribox.outbox o
@@ -29,10 +29,10 @@ async fn a_host_that_is_asked_to_stop_leaves_nothing_half_done() -> Result<()> {
     assert_eq!(i64::try_from(stack.broker.count(EVENTS).await?)?, handled);
 
     let host = stack.serve().await?;
-    books::audit(&stack, 5_000).await?;
+    books::audit(&stack, 20_000).await?;
     stack.broker.settled(COMMANDS, "accounts").await?;
     let received = host.metric("tribox_received_total{handler=\"accounts\"}").await?;
-    assert_eq!(received as i64, 5_000 - handled, "nothing that was handled comes again");
+    assert_eq!(received as i64, 20_000 - handled, "nothing that was handled comes again");
     let again = host.metric("tribox_duplicates_total{handler=\"accounts\"}").await?;
     assert_eq!(again as i64, 0);
     host.stop().await

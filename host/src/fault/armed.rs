@@ -1,6 +1,8 @@
 //! The points of a program that is tested: `TRIBOX_FAULT=<point>:<action>:<n>` has one thing go
-//! wrong, once: at the n-th pass.
+//! wrong, once: at the n-th pass. `<point>:delay:<n>:<file>` makes the file, and stands there until
+//! somebody takes it away.
 
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use super::{Action, Point};
 
 /// How long a step takes that is made to take its time: longer than most that go on beside it.
 const LONG: Duration = Duration::from_millis(300);
+/// How often it is looked whether a file is gone.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What a step fails with that was made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,12 +29,14 @@ struct Plan {
     action: Action,
     /// Passes until then, this one included.
     left: AtomicU32,
+    /// How long a delay takes: as long as this file is there.
+    while_there: Option<PathBuf>,
 }
 
 impl Plan {
-    /// From `<point>:<action>:<n>`.
+    /// From `<point>:<action>:<n>:<file>`.
     fn parse(text: &str) -> Result<Plan, String> {
-        let mut parts = text.split(':');
+        let mut parts = text.splitn(4, ':');
         let (name, action) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let known: Vec<&str> = Point::ALL.iter().map(|point| point.name()).collect();
         let Some(point) = Point::ALL.iter().copied().find(|point| point.name() == name) else {
@@ -43,10 +49,14 @@ impl Plan {
         };
         let left = match parts.next().map(str::parse) {
             None => 1,
-            Some(Ok(n @ 1..)) if parts.next().is_none() => n,
-            _ => return Err(format!("the pass in '{text}' is no number from 1 on")),
+            Some(Ok(n @ 1..)) => n,
+            Some(_) => return Err(format!("the pass in '{text}' is no number from 1 on")),
         };
-        Ok(Plan { point: point.name(), action, left: AtomicU32::new(left) })
+        let while_there = parts.next().map(PathBuf::from);
+        if while_there.is_some() && action != Action::Delay {
+            return Err(format!("a file in '{text}', which only a delay can have"));
+        }
+        Ok(Plan { point: point.name(), action, left: AtomicU32::new(left), while_there })
     }
 
     /// Whether this pass is the one.
@@ -75,11 +85,10 @@ fn plan() -> Option<&'static Plan> {
     plan.as_ref()
 }
 
-/// The action that befalls a step now, of those that `point` and `pass` know.
-fn struck(point: Point) -> Option<Action> {
-    let plan = plan().filter(|plan| plan.action != Action::Twice && plan.strikes(point))?;
-    tell(plan);
-    Some(plan.action)
+/// What befalls a step now, of the actions that `point` and `pass` know.
+fn struck(point: Point) -> Option<&'static Plan> {
+    let plan = plan().filter(|plan| plan.action != Action::Twice && plan.strikes(point));
+    plan.inspect(|plan| tell(plan))
 }
 
 fn tell(plan: &Plan) {
@@ -91,11 +100,12 @@ fn tell(plan: &Plan) {
 /// # Errors
 /// It was made to.
 pub fn point(point: Point) -> Result<(), Fault> {
-    match struck(point) {
-        None | Some(Action::Twice) => {}
-        Some(Action::Kill) => end(),
-        Some(Action::Delay) => wait(),
-        Some(Action::Error) => return Err(Fault(point.name())),
+    let Some(plan) = struck(point) else { return Ok(()) };
+    match plan.action {
+        Action::Twice => {}
+        Action::Kill => end(),
+        Action::Delay => wait(plan.while_there.as_deref()),
+        Action::Error => return Err(Fault(point.name())),
     }
     Ok(())
 }
@@ -119,12 +129,21 @@ fn end() {
 }
 
 /// Holds this thread up; on a runtime of several, what else is ready goes on.
-fn wait() {
+fn wait(while_there: Option<&Path>) {
     let several = |handle: Handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread;
+    let wait = || while_there.map_or_else(|| std::thread::sleep(LONG), stand);
     if Handle::try_current().is_ok_and(several) {
-        tokio::task::block_in_place(|| std::thread::sleep(LONG));
+        tokio::task::block_in_place(wait);
     } else {
-        std::thread::sleep(LONG);
+        wait();
+    }
+}
+
+/// Makes a file, and waits until it is gone.
+fn stand(file: &Path) {
+    std::fs::write(file, "").unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+    while file.exists() {
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -150,11 +169,28 @@ mod tests {
             ("nowhere:kill", "no point 'nowhere'; there are received, "),
             ("after-ack:error", "'after-ack' has no 'error'; it has kill, delay"),
             ("received:kill:0", "no number from 1 on"),
-            ("received:kill:1:1", "no number from 1 on"),
+            ("received:delay:x:file", "no number from 1 on"),
+            ("received:kill:1:1", "which only a delay can have"),
         ] {
             let why = Plan::parse(text).unwrap_err();
             assert!(why.contains(what), "{text}: {why}");
         }
+    }
+
+    #[test]
+    fn a_delay_lasts_while_its_file_is_there() {
+        let plan = Plan::parse("received:delay:2:/tmp/a:b").unwrap();
+        assert_eq!(plan.while_there.as_deref(), Some(Path::new("/tmp/a:b")));
+        let name = format!("tribox-stands-{}", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::thread::scope(|scope| {
+            let stands = scope.spawn(|| stand(&file));
+            while !file.exists() {
+                std::thread::sleep(LOOK);
+            }
+            assert!(!stands.is_finished());
+            std::fs::remove_file(&file).unwrap();
+        });
     }
 
     #[test]

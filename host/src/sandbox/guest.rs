@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
     /// and compare its types, each time.
     fn instantiate<'m>(&mut self, code: &Code) -> wasmtime::Result<Handle<'m>> {
         let instance = code.pre.instantiate(&mut self.store)?;
-        instance.get_typed_func(&mut self.store, &code.handle)
+        instance.get_typed_func(&mut self.store, code.handle)
     }
 
     fn call<'m>(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use async_nats::HeaderMap;
+use async_nats::jetstream;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use futures_util::StreamExt;
 use tribox_tests::Broker;
@@ -65,14 +66,18 @@ impl Over {
 pub async fn publish(broker: Broker, rate: u64, over: Over) -> Result<()> {
     over.0.publishing.store(true, Ordering::SeqCst);
     let started = Instant::now();
-    let mut next = 0;
+    let (mut next, mut jetstream) = (0, broker.jetstream.clone());
     while !over.0.enough.load(Ordering::SeqCst) {
         tokio::time::sleep(TICK).await;
         let due = u64::try_from(started.elapsed().as_millis())? * rate / 1_000;
         let mut some: Vec<u64> = (next..due.min(next + MOST)).collect();
         next += u64::try_from(some.len())?;
         while !some.is_empty() {
-            some = publish_once(&broker, some).await;
+            some = publish_once(&jetstream, some).await;
+            if !some.is_empty() {
+                // Those that nobody answers count as in flight for a while.
+                jetstream = jetstream::new(broker.client.clone());
+            }
         }
         over.0.published.store(next, Ordering::SeqCst);
     }
@@ -81,20 +86,23 @@ pub async fn publish(broker: Broker, rate: u64, over: Over) -> Result<()> {
 }
 
 /// Publishes these; returns those of which it is not known whether a stream has them.
-async fn publish_once(broker: &Broker, some: Vec<u64>) -> Vec<u64> {
+async fn publish_once(jetstream: &jetstream::Context, some: Vec<u64>) -> Vec<u64> {
+    // One for all of them: a server that was killed answers none.
+    let until = tokio::time::Instant::now() + PATIENCE;
     let mut sent = Vec::new();
     for n in some {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", format!("soak-{n}").as_str());
         let subject = format!("accounts.S{}.credit", n % ACCOUNTS);
         let body = r#"{"amount":1}"#.into();
-        sent.push((n, broker.jetstream.publish_with_headers(subject, headers, body).await));
+        let publishing = jetstream.publish_with_headers(subject, headers, body);
+        sent.push((n, tokio::time::timeout_at(until, publishing).await));
     }
     let mut left = Vec::new();
     for (n, ack) in sent {
         let stored = match ack {
-            Ok(ack) => tokio::time::timeout(PATIENCE, ack).await.is_ok_and(|ack| ack.is_ok()),
-            Err(_) => false,
+            Ok(Ok(ack)) => tokio::time::timeout_at(until, ack).await.is_ok_and(|ack| ack.is_ok()),
+            _ => false,
         };
         if !stored {
             left.push(n);
