@@ -9,6 +9,7 @@ use crate::input::{self, Theme};
 use crate::left::left;
 use crate::node::Process;
 use crate::restore::Restore;
+use crate::seat::Seat;
 use crate::world::{Inner, Rule, Tally, World, elapsed};
 
 const NODES: [&str; 3] = ["north", "east", "west"];
@@ -31,29 +32,6 @@ pub struct Outcome {
     pub tally: Tally,
     pub digest: u64,
     pub messages: usize,
-}
-
-/// A node that may run, be frozen, or be down.
-pub struct Seat {
-    name: &'static str,
-    pub process: Option<Process>,
-    pub frozen_until: Option<i64>,
-    pub starts_at: Option<i64>,
-    /// The process before has surely ended by then.
-    pub stopped_by: i64,
-    incarnation: u32,
-}
-
-impl Seat {
-    fn start(&mut self, world: &World) {
-        self.incarnation += 1;
-        let lanes = world.look().chance.usize(1..=3);
-        let holder = format!("{}-{}", self.name, self.incarnation);
-        world.note(&format!("start {holder} with {lanes} lanes"));
-        self.process = Some(Process::start(world, self.name, holder, lanes));
-        self.starts_at = None;
-        self.frozen_until = None;
-    }
 }
 
 /// What lasts for a while.
@@ -147,17 +125,7 @@ impl Run {
             look.broker.create("LATE", &["late.>"], window);
         }
         drop(look);
-        let mut seats: Vec<Seat> = NODES[..nodes]
-            .iter()
-            .map(|name| Seat {
-                name,
-                process: None,
-                frozen_until: None,
-                starts_at: None,
-                stopped_by: 0,
-                incarnation: 0,
-            })
-            .collect();
+        let mut seats: Vec<Seat> = NODES[..nodes].iter().map(|name| Seat::of(name)).collect();
         seats.iter_mut().for_each(|seat| seat.start(&world));
         let spells = Spells::default();
         Run {

@@ -14,6 +14,7 @@ mod node;
 mod reader;
 mod restore;
 mod runner;
+mod seat;
 mod serial;
 mod store;
 mod world;

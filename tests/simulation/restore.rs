@@ -3,11 +3,11 @@
 
 use tribox::model::InboxKey;
 
-use crate::chaos::Seat;
 use crate::check::READS;
 use crate::database::Database;
 use crate::handlers::description;
 use crate::reader::{MOST, message_of};
+use crate::seat::Seat;
 use crate::world::{Inner, Rule, World, elapsed};
 
 /// How far the clocks of Postgres and NATS may be apart: milliseconds.

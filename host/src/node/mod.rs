@@ -168,7 +168,8 @@ async fn start(
         health.clone(),
         metrics.clone(),
     );
-    // Before the scheduler sends anything: whether consumers were set back while no host ran.
+    // Before the scheduler sends anything: whether consumers were set back while no host ran. Where that
+    // cannot be read each message is asked for until it can, which costs time alone.
     relay.be_wary(store.any_already_sent().await.unwrap_or(true));
     let (lost_sender, lost) = mpsc::unbounded_channel();
     let shared = Shared {
