@@ -11,7 +11,7 @@ export RUST_TEST_THREADS ?= 3
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests languages test-languages host release demo test faults disasters soak mutants simulate model fuzz fuzz-deep coverage bench lint fmt \
+.PHONY: help setup guests languages test-languages host release demo test faults disasters soak mutants every-mutant simulate model fuzz fuzz-deep coverage bench lint fmt \
 	test-cargo-component clean-tools
 
 help: ## Show this list
@@ -59,6 +59,9 @@ simulate: ## Run the real lanes, relay and leases in a simulated world (SEEDS=n 
 
 mutants: guests host ## Take out one safety rule at a time; some test must turn red (RULES=fence: those alone)
 	RULES="$(RULES)" cargo run --quiet -p tribox-tests --bin mutants
+
+every-mutant: ## Try whatever cargo-mutants would write otherwise in lane and relay (IN="node store": there; SEEDS=n)
+	@SEEDS=$(SEEDS) sh scripts/every-mutant.sh $(IN)
 
 model: ## Check the model of the protocol with larger bounds, and show the shortest way to each broken promise
 	TRIBOX_MODEL=1 cargo test --release -p tribox-model -- --nocapture --test-threads 1

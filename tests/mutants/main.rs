@@ -8,11 +8,16 @@
 //! environment when it is run.
 //!
 //! `make mutants`, or with `RULES=fence` those with that in their name alone.
+//!
+//! With a list that cargo-mutants made of whatever could be written otherwise, each of that is tried in
+//! place of the rules (every.rs): `make every-mutant`.
 
+mod every;
 mod switches;
 mod tree;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
@@ -79,6 +84,9 @@ impl fmt::Display for Test {
 }
 
 fn main() -> Result<ExitCode> {
+    if let Some(list) = std::env::args_os().nth(1) {
+        return every::run(&PathBuf::from(list));
+    }
     let only = std::env::var("RULES").unwrap_or_default();
     let Rules { rule: rules } = toml::from_str(include_str!("rules.toml")).context("rules.toml")?;
     let tree = Tree::build(&rules)?;

@@ -1,6 +1,7 @@
 //! A copy of the tree in which rules have switches, how it is built, and how tests are run against
 //! it. The suite itself is built of the tree as it is; it runs the program of the copy.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -35,8 +36,7 @@ pub enum Outcome {
 }
 
 impl Tree {
-    /// Copies what git knows of, puts the switches in, and builds. Files that are as they were are
-    /// left alone, so that a second run builds little.
+    /// Copies the tree, puts the switches in, and builds.
     pub fn build(rules: &[Rule]) -> Result<Tree> {
         let repository = programs::repository();
         let place = repository.join("target/mutants");
@@ -45,26 +45,12 @@ impl Tree {
             let path = repository.join("host").join(file);
             std::fs::read_to_string(&path).with_context(|| path.display().to_string())
         };
-        let mut changed = switches::put_in(rules, source)?;
-        for name in names(repository)? {
-            let inside = name.strip_prefix("host/").unwrap_or_default();
-            let bytes = match changed.remove(inside) {
-                Some(text) => text.into_bytes(),
-                None => match std::fs::read(repository.join(&name)) {
-                    Ok(bytes) => bytes,
-                    // It was removed, and git does not know it yet.
-                    Err(_) => continue,
-                },
-            };
-            put(&top.join(&name), &bytes)?;
-        }
-        for (file, text) in changed {
-            put(&top.join("host").join(file), text.as_bytes())?;
-        }
+        copy(&top, switches::put_in(rules, source)?)?;
         println!("building the program with switches for {} rules", rules.len());
         let suite = built(repository, None, "test -p tribox-tests --test suite --no-run", "suite")?;
-        let unit = built(&top, Some(&target), "test -p tribox --lib --no-run", "tribox")?;
-        built(&top, Some(&target), "build -p tribox --bin tribox", "tribox")?;
+        let quick = Some((&*target, QUICK));
+        let unit = built(&top, quick, "test -p tribox --lib --no-run", "tribox")?;
+        built(&top, quick, "build -p tribox --bin tribox", "tribox")?;
         Ok(Tree { program: target.join("debug/tribox"), unit, suite })
     }
 
@@ -104,6 +90,28 @@ impl Tree {
     }
 }
 
+/// Copies what git knows of to `top`, with files of the host as they are in `changed`. Files that are as
+/// they were are left alone, so that a second build builds little.
+pub fn copy(top: &Path, mut changed: BTreeMap<String, String>) -> Result<()> {
+    let repository = programs::repository();
+    for name in names(repository)? {
+        let inside = name.strip_prefix("host/").unwrap_or_default();
+        let bytes = match changed.remove(inside) {
+            Some(text) => text.into_bytes(),
+            None => match std::fs::read(repository.join(&name)) {
+                Ok(bytes) => bytes,
+                // It was removed, and git does not know it yet.
+                Err(_) => continue,
+            },
+        };
+        put(&top.join(&name), &bytes)?;
+    }
+    for (file, text) in changed {
+        put(&top.join("host").join(file), text.as_bytes())?;
+    }
+    Ok(())
+}
+
 /// The files that git knows of, or would.
 fn names(repository: &Path) -> Result<Vec<String>> {
     let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
@@ -121,8 +129,30 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| path.display().to_string())
 }
 
-/// Runs cargo; returns where the program is that it made of a target.
-fn built(top: &Path, target: Option<&Path>, arguments: &str, name: &str) -> Result<PathBuf> {
+/// What cargo said of a build.
+pub struct Said {
+    pub success: bool,
+    pub messages: Vec<Value>,
+    errors: String,
+}
+
+impl Said {
+    /// The compiler's messages as it shows them, and cargo's own.
+    pub fn rendered(&self) -> String {
+        let rendered = self.messages.iter().filter_map(|m| m["message"]["rendered"].as_str());
+        format!("{}\n{}", self.errors, rendered.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Where the program is that was made of a target.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let mut made = self.messages.iter().filter(|message| message["target"]["name"] == name);
+        let program = made.find_map(|message| message["executable"].as_str());
+        Ok(program.with_context(|| format!("there is no program {name}"))?.into())
+    }
+}
+
+/// Runs cargo at `top`: of another target directory, with a setting, where one is given.
+pub fn cargo(top: &Path, target: Option<(&Path, &str)>, arguments: &str) -> Result<Said> {
     let mut command = Command::new("cargo");
     command.args(arguments.split(' ')).arg("--message-format=json").current_dir(top);
     // What cargo told this program of itself would have the build scripts of libraries run anew.
@@ -131,20 +161,25 @@ fn built(top: &Path, target: Option<&Path>, arguments: &str, name: &str) -> Resu
             command.env_remove(name);
         }
     }
-    if let Some(target) = target {
-        command.args(["--config", QUICK]).env("CARGO_TARGET_DIR", target);
+    if let Some((target, setting)) = target {
+        command.args(["--config", setting]).env("CARGO_TARGET_DIR", target);
     }
     let Output { status, stdout, stderr } = command.output().context("cargo cannot be run")?;
     let said = text(&stdout);
-    let messages: Vec<Value> = said.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-    if !status.success() {
-        let rendered = messages.iter().filter_map(|m| m["message"]["rendered"].as_str());
-        let rendered: Vec<&str> = rendered.collect();
-        anyhow::bail!("cargo {arguments}: {}\n{}", text(&stderr), rendered.join("\n"));
-    }
-    let mut made = messages.iter().filter(|message| message["target"]["name"] == name);
-    let program = made.find_map(|message| message["executable"].as_str());
-    Ok(program.with_context(|| format!("cargo {arguments} made no program {name}"))?.into())
+    let messages = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    Ok(Said { success: status.success(), messages, errors: text(&stderr) })
+}
+
+/// Runs cargo; returns where the program is that it made of a target.
+pub fn built(
+    top: &Path,
+    target: Option<(&Path, &str)>,
+    arguments: &str,
+    name: &str,
+) -> Result<PathBuf> {
+    let said = cargo(top, target, arguments)?;
+    ensure!(said.success, "cargo {arguments}: {}", said.rendered());
+    said.program(name).with_context(|| format!("cargo {arguments}"))
 }
 
 fn text(bytes: &[u8]) -> String {

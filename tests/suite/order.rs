@@ -1,7 +1,11 @@
 //! Messages of one key are handled in the order of their stream, and what they send is published in
 //! that order: through retries, restarts, and another number of lanes. Other keys go on.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use async_nats::jetstream::consumer::PullConsumer;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use tribox_tests::{Host, Stack, wait_until};
 
@@ -60,6 +64,13 @@ async fn chaos(name: &str) -> Result<Stack> {
     Ok(stack)
 }
 
+/// The ids that those of a key's messages (`held-0`, …) lead to, in the order in which they were published.
+async fn ids_of_events(stack: &Stack, key: &str, count: i64) -> Result<Vec<Option<String>>> {
+    let sql = "SELECT translate(tribox.inbox_key('chaos', $1 || '-' || n)::text, '-', '') || '-0'
+                 FROM generate_series(0, $2 - 1) AS n ORDER BY n";
+    Ok(sqlx::query_scalar(sql).bind(key).bind(count).fetch_all(&stack.pool).await?)
+}
+
 async fn retried(meanwhile: Meanwhile) -> Result<()> {
     let mut stack = chaos("retried").await?;
     let host = stack.serve().await?;
@@ -113,13 +124,43 @@ async fn many_that_wait_are_handled_in_order() -> Result<()> {
     stack.broker.publish_all((700..800).map(count)).await?;
     let events = stack.broker.read_when(EVENTS, 802).await?;
     let held = events.iter().filter(|event| event.subject == "chaos.events.held.count");
-    let ids: Vec<Option<&str>> = held.map(|event| event.id.as_deref()).collect();
-    // The ids that the messages' own ids lead to, in the order in which they were published.
-    let sql = "SELECT translate(tribox.inbox_key('chaos', 'held-' || n)::text, '-', '') || '-0'
-                 FROM generate_series(0, 799) AS n ORDER BY n";
-    let expected: Vec<String> = sqlx::query_scalar(sql).fetch_all(&stack.pool).await?;
-    assert_eq!(ids, expected.iter().map(|id| Some(id.as_str())).collect::<Vec<_>>());
+    let ids: Vec<_> = held.map(|event| event.id.clone()).collect();
+    assert_eq!(ids, ids_of_events(&stack, "held", 800).await?);
     stack.until("SELECT count(*) FROM tribox.parked", 0).await?;
+    host.stop().await
+}
+
+/// Somebody takes a message from the handler's own consumer (`nats consumer next`, say) and keeps it: it is
+/// handled in its place, and not when the server gives it up.
+#[tokio::test]
+async fn a_message_that_another_client_took_keeps_its_place() -> Result<()> {
+    let mut stack = chaos("taken").await?;
+    let host = stack.serve().await?;
+    order(&stack, "k-0", "k", json!({"do": "count"})).await?;
+    stack.handled(1).await?;
+    let consumer: PullConsumer =
+        stack.broker.jetstream.get_consumer_from_stream("tribox-chaos", COMMANDS).await?;
+    let mut taken =
+        consumer.fetch().max_messages(1).expires(Duration::from_secs(60)).messages().await?;
+    // The host asks for messages, too, and some come to it.
+    let mut count = 1;
+    let taken = loop {
+        order(&stack, &format!("k-{count}"), "k", json!({"do": "count"})).await?;
+        count += 1;
+        if let Some(Some(taken)) = taken.next().now_or_never() {
+            break taken;
+        }
+    };
+    let taken = taken.map_err(anyhow::Error::from_boxed)?;
+    for n in count..count + 20 {
+        order(&stack, &format!("k-{n}"), "k", json!({"do": "count"})).await?;
+    }
+    count += 20;
+    let events = stack.broker.read_when(EVENTS, count).await?;
+    let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
+    let expected = ids_of_events(&stack, "k", i64::try_from(count)?).await?;
+    assert_eq!(ids, expected, "{} was taken", String::from_utf8_lossy(&taken.payload));
+    stack.broker.settled(COMMANDS, "chaos").await?;
     host.stop().await
 }
 
