@@ -3,6 +3,8 @@
 //! the host's own tests and, where they do not notice, by the simulation. cargo-mutants would build the
 //! program once for each of them; here it is built once for all (switch.rs).
 //!
+//! With `SUITE="order:: relay::"` these tests of the suite look at what survives both, which takes a minute each.
+//!
 //! What survives is listed. That is not always a test too few: some of it is the same in another form, and
 //! some costs time alone.
 
@@ -22,11 +24,14 @@ use self::switch::Mutant;
 use crate::tree;
 
 /// Mutants that are tried at a time.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 /// Runs of the simulation for each, where nobody says how many (`SEEDS`).
-const SEEDS: &str = "200";
+const SEEDS: &str = "30";
 /// Seconds that a program may take: without an end it has noticed, too.
-const LONGEST: &str = "120";
+const LONGEST: &str = "30";
+const LONGEST_SUITE: &str = "300";
+/// Seconds that a test of the suite waits for what does not come.
+const PATIENCE: &str = "30";
 /// The simulation runs at the speed that it usually has.
 const USUAL: &str = "profile.dev.package.tribox.opt-level=1";
 const TESTS: &str = "test -p tribox -p tribox-tests --lib --test simulation --no-run";
@@ -46,6 +51,10 @@ pub fn out() -> usize {
 pub fn is(mutant: usize) -> bool {
     out() == mutant
 }
+
+pub fn among(mutants: &[usize]) -> bool {
+    mutants.contains(&out())
+}
 ";
 
 /// By what a mutant is noticed.
@@ -53,12 +62,15 @@ pub fn is(mutant: usize) -> bool {
 enum Killer {
     UnitTest,
     Simulation,
+    Suite,
 }
 
 /// The programs that have all mutants, and the numbers of those mutants.
 struct Programs {
     unit: PathBuf,
     simulation: PathBuf,
+    /// The suite as it is, the program that it is to run, and which of its tests.
+    suite: Option<(PathBuf, PathBuf, String)>,
     tried: BTreeSet<usize>,
 }
 
@@ -74,7 +86,12 @@ pub fn run(list: &Path) -> Result<ExitCode> {
     let numbers: Vec<usize> = programs.tried.iter().copied().collect();
     let (next, killers) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let try_some = || {
-        while let Some(n) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(n) = numbers.get(at) else { break };
+            if at % 50 == 0 {
+                println!("{at} of {}", numbers.len());
+            }
             let killer = programs.noticed(*n)?;
             if killer.is_none() {
                 println!("SURVIVED: {}", mutants[n - 1].name);
@@ -91,10 +108,12 @@ pub fn run(list: &Path) -> Result<ExitCode> {
     })?;
     let killers = killers.into_inner().map_err(|_| anyhow::anyhow!("poisoned"))?;
     let by = |killer| killers.values().filter(|it| **it == killer).count();
-    let (unit, simulation) = (by(Some(Killer::UnitTest)), by(Some(Killer::Simulation)));
+    let [unit, simulation, suite] =
+        [Killer::UnitTest, Killer::Simulation, Killer::Suite].map(|killer| by(Some(killer)));
     println!(
-        "mutants killed: {} of {} ({unit} by the host's own tests, {simulation} by the simulation); {} are not tried",
-        unit + simulation,
+        "mutants killed: {} of {} ({unit} by the host's own tests, {simulation} by the simulation, \
+         {suite} by the suite); {} are not tried",
+        killers.len() - by(None),
         killers.len(),
         mutants.len() - killers.len()
     );
@@ -128,28 +147,51 @@ impl Programs {
                 println!("not tried: {}", mutant.name);
             }
         }
+        let suite = said_by("SUITE").map(|tests| {
+            let usual = "test -p tribox -p tribox-tests --test suite --no-run";
+            let suite = tree::built(programs::repository(), None, usual, "suite")?;
+            let program = "build -p tribox -p tribox-tests --bin tribox";
+            anyhow::Ok((suite, tree::built(&top, target, program, "tribox")?, tests))
+        });
         Ok(Programs {
             unit: said.program("tribox")?,
             simulation: said.program("simulation")?,
+            suite: suite.transpose()?,
             tried,
         })
     }
 
     fn noticed(&self, n: usize) -> Result<Option<Killer>> {
-        let mut unit = Command::new("timeout");
-        unit.args(["--kill-after=10", LONGEST]).arg(&self.unit).args(["lane::", "relay::"]);
-        let mut simulation = Command::new("timeout");
-        simulation.args(["--kill-after=10", LONGEST]).arg(&self.simulation);
-        simulation.arg("the_guarantees_hold_under");
-        let seeds = std::env::var("SEEDS").ok().filter(|seeds| !seeds.is_empty());
-        simulation.env("TRIBOX_SEEDS", seeds.as_deref().unwrap_or(SEEDS));
-        for (killer, mut program) in [(Killer::UnitTest, unit), (Killer::Simulation, simulation)] {
+        let bounded = |program: &Path, longest: &str| {
+            let mut command = Command::new("timeout");
+            command.args(["--kill-after=10", longest]).arg(program);
+            command
+        };
+        let mut unit = bounded(&self.unit, LONGEST);
+        unit.args(["lane::", "relay::"]);
+        let mut simulation = bounded(&self.simulation, LONGEST);
+        let seeds = said_by("SEEDS").unwrap_or_else(|| SEEDS.to_owned());
+        simulation.arg("the_guarantees_hold_under").env("TRIBOX_SEEDS", seeds);
+        simulation.env("TRIBOX_STOP", "1");
+        let suite = self.suite.as_ref().map(|(suite, program, tests)| {
+            let mut command = bounded(suite, LONGEST_SUITE);
+            command.args(tests.split_whitespace()).arg("--test-threads=4");
+            command.env("TRIBOX_BIN", program).env("TRIBOX_PATIENCE", PATIENCE);
+            (Killer::Suite, command)
+        });
+        let first = [(Killer::UnitTest, unit), (Killer::Simulation, simulation)];
+        for (killer, mut program) in first.into_iter().chain(suite) {
             if !success(&mut program, n)? {
                 return Ok(Some(killer));
             }
         }
         Ok(None)
     }
+}
+
+/// What the environment says.
+fn said_by(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|said| !said.is_empty())
 }
 
 fn success(program: &mut Command, n: usize) -> Result<bool> {

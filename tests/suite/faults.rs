@@ -219,23 +219,38 @@ impl Run {
         host: &mut Host,
         nowhere: bool,
     ) -> Result<()> {
-        let done = wait_until("all is done", async || {
-            let text = |e: anyhow::Error| format!("{e:#}");
-            if let Some(status) = host.ended().map_err(text)? {
-                self.ended(case, status);
+        let text = |e: anyhow::Error| format!("{e:#}");
+        loop {
+            let done = wait_until("all is done", async || {
+                if let Some(status) = host.ended().map_err(text)? {
+                    self.ended(case, status);
+                    self.logs.push(host.log());
+                    *host = stack.spawn().map_err(text)?.quiet();
+                }
+                load::left(stack, nowhere).await?;
+                let ready = host.get("/readyz").await.map_err(text)?;
+                let why = || format!("done, and not ready: {} {}", ready.status, ready.body);
+                if ready.status == 200 { Ok(()) } else { Err(why()) }
+            });
+            if let Err(why) = done.await {
                 self.logs.push(host.log());
-                *host = stack.spawn().map_err(text)?.quiet();
+                // Its log has the first thing that went wrong; this is what is wrong now.
+                let trouble = match host.get("/readyz").await {
+                    Ok(ready) => format!("{} {}", ready.status, ready.body),
+                    Err(why) => text(why),
+                };
+                return Err(why.context(format!("the host says: {trouble}")));
             }
-            load::left(stack, nowhere).await
-        });
-        let done = done.await;
-        let done = if done.is_ok() { host.ready().await } else { done };
-        if let Err(why) = done {
-            self.logs.push(host.log());
-            return Err(why);
+            match recovery::of_counters(host, &case.name()).await {
+                Ok(counters) => {
+                    self.facts.extend(counters);
+                    return Ok(());
+                }
+                // A point behind its last step has ended it: once more.
+                Err(_) if host.ended()?.is_some() => {}
+                Err(why) => return Err(why),
+            }
         }
-        self.facts.extend(recovery::of_counters(host, &case.name()).await?);
-        Ok(())
     }
 
     /// The host in which something went wrong has ended.

@@ -325,3 +325,36 @@ fn a_subject_that_was_refused_begins_with_one_entry_after_a_broken_connection() 
     leaves.sort_unstable();
     assert_eq!(leaves, [1, 4]);
 }
+
+#[test]
+fn refusals_of_what_left_together_count_once_whatever_their_order() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 10);
+    log.announce((1..=3).map(|seq| entry(seq, "a")).collect());
+    assert_eq!(sent(&mut log, now), [1, 2, 3]);
+    for seq in [2, 1, 3] {
+        assert_eq!(log.refused(seq, now), Some(Refused { refusals: 1 }), "{seq}");
+    }
+}
+
+#[test]
+fn a_refused_subject_waits_for_nothing_of_another_that_goes_through_again() {
+    let now = Instant::now();
+    let mut log = WriterLog::new(0, 0, 10);
+    log.announce(vec![entry(1, "a"), entry(2, "b"), entry(3, "a")]);
+    assert_eq!(sent(&mut log, now), [1, 2, 3]);
+    log.refused(1, now);
+    log.refused(3, now);
+    let later = now + Duration::from_secs(60);
+    assert_eq!(sent(&mut log, later), [1]);
+    log.stored(1, later);
+    // 3 is about to leave when the other subject is refused.
+    log.refused(2, later);
+    assert_eq!(sent(&mut log, later), [3]);
+    log.stored(3, later);
+    let soon = later + CARE / 2;
+    assert_eq!(sent(&mut log, soon), [2]);
+    log.stored(2, soon);
+    log.announce(vec![entry(4, "b")]);
+    assert_eq!(sent(&mut log, soon), [4]);
+}

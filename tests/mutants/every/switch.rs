@@ -90,13 +90,14 @@ impl<'a> Switches<'a> {
         taken
     }
 
-    /// The expression at `part`, or one of the others. What is as it was stands first and gives the type.
+    /// The expression at `part`, or one of the others. What is as it was stands first and gives the type; no
+    /// name is bound, which might be one of the expression's own.
     fn choose(&mut self, part: &Range<usize>, others: &[(usize, String)]) {
         let Some((first, _)) = others.first() else { return };
         let numbers: Vec<String> = others.iter().map(|(n, _)| n.to_string()).collect();
-        let numbers = numbers.join(" | ");
+        let numbers = numbers.join(", ");
         let before = format!(
-            "(match crate::mutant::out() {{ /*mutant {first}*/ n if !matches!(n, {numbers}) => "
+            "(match crate::mutant::out() {{ /*mutant {first}*/ _ if !crate::mutant::among(&[{numbers}]) => "
         );
         let mut after = String::new();
         for (at, (n, other)) in others.iter().enumerate() {
@@ -261,8 +262,8 @@ mod tests {
         assert_eq!(
             plain(&made),
             "fn f(a: u8) -> bool { if crate::mutant::is(1) { return true; } \
-             (match crate::mutant::out() { n if !matches!(n, 3 | 4) => \
-             (match crate::mutant::out() { n if !matches!(n, 2) => a + 1, \
+             (match crate::mutant::out() { _ if !crate::mutant::among(&[3, 4]) => \
+             (match crate::mutant::out() { _ if !crate::mutant::among(&[2]) => a + 1, \
              _ => (a) - (1) }) < 3, 3 => (a + 1) == (3), _ => (a + 1) > (3) }) }"
         );
         let line = made.lines().position(|line| line.contains("=> /*mutant 4*/")).unwrap();
@@ -283,8 +284,8 @@ mod tests {
         assert_eq!(
             plain(&made),
             "fn f(a: u8) -> u8 { match a { 1 if !crate::mutant::is(1) => 2, \
-             b if !crate::mutant::is(2) && ((match crate::mutant::out() { n if !matches!(n, 3) => \
-             (match crate::mutant::out() { n if !matches!(n, 4) => !(b == 3), _ => (b == 3) }), \
+             b if !crate::mutant::is(2) && ((match crate::mutant::out() { _ if !crate::mutant::among(&[3]) => \
+             (match crate::mutant::out() { _ if !crate::mutant::among(&[4]) => !(b == 3), _ => (b == 3) }), \
              _ => true })) => 4, _ => 5, } }"
         );
     }
@@ -295,7 +296,7 @@ mod tests {
         let (made, _) = put_in(text, &[(1, &mutant(Genre::StructField, 2, 11, ""))]).unwrap();
         assert_eq!(
             plain(&made),
-            "fn f(r: R) -> R { (match crate::mutant::out() { n if !matches!(n, 1) => \
+            "fn f(r: R) -> R { (match crate::mutant::out() { _ if !crate::mutant::among(&[1]) => \
              R { a: 1, b: 2, ..r }, _ => R { a: 1, ..r } }) }"
         );
     }
