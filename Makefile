@@ -61,7 +61,7 @@ mutants: guests host ## Take out one safety rule at a time; some test must turn 
 	RULES="$(RULES)" cargo run --quiet -p tribox-tests --bin mutants
 
 every-mutant: ## Try whatever cargo-mutants would write otherwise in lane and relay (IN="node store": there; SEEDS=n)
-	@SEEDS=$(SEEDS) sh scripts/every-mutant.sh $(IN)
+	@SEEDS="$(SEEDS)" SUITE="$(SUITE)" sh scripts/every-mutant.sh $(IN)
 
 model: ## Check the model of the protocol with larger bounds, and show the shortest way to each broken promise
 	TRIBOX_MODEL=1 cargo test --release -p tribox-model -- --nocapture --test-threads 1

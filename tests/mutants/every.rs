@@ -72,6 +72,8 @@ struct Programs {
     /// The suite as it is, the program that it is to run, and which of its tests.
     suite: Option<(PathBuf, PathBuf, String)>,
     tried: BTreeSet<usize>,
+    /// Whose own tests have a look: `lane::`.
+    rooms: BTreeSet<String>,
 }
 
 pub fn run(list: &Path) -> Result<ExitCode> {
@@ -158,6 +160,7 @@ impl Programs {
             simulation: said.program("simulation")?,
             suite: suite.transpose()?,
             tried,
+            rooms: mutants.iter().filter_map(|mutant| room(&mutant.file)).collect(),
         })
     }
 
@@ -168,7 +171,7 @@ impl Programs {
             command
         };
         let mut unit = bounded(&self.unit, LONGEST);
-        unit.args(["lane::", "relay::"]);
+        unit.args(&self.rooms);
         let mut simulation = bounded(&self.simulation, LONGEST);
         let seeds = said_by("SEEDS").unwrap_or_else(|| SEEDS.to_owned());
         simulation.arg("the_guarantees_hold_under").env("TRIBOX_SEEDS", seeds);
@@ -187,6 +190,12 @@ impl Programs {
         }
         Ok(None)
     }
+}
+
+/// The tests of the room that a file of the host is in.
+fn room(file: &str) -> Option<String> {
+    let (room, _) = file.strip_prefix("host/src/")?.split_once('/')?;
+    Some(format!("{room}::"))
 }
 
 /// What the environment says.
