@@ -21,7 +21,7 @@ use anyhow::{Context, Result, ensure};
 use tribox_tests::programs;
 
 use self::switch::Mutant;
-use crate::tree;
+use crate::{switches, tree};
 
 /// Mutants that are tried at a time.
 const AT_ONCE: usize = 3;
@@ -232,11 +232,9 @@ fn files(
         files.insert(file.to_owned(), text);
         all_done.extend(done);
     }
-    let lib = source("src/lib.rs")?;
-    files.insert(
-        "src/lib.rs".to_owned(),
-        lib.replacen("pub mod model;", "mod mutant;\npub mod model;", 1),
-    );
+    let (lib, line) = switches::MODULES;
+    let declared = source(lib)?.replacen(line, &format!("{line}mod mutant;\n"), 1);
+    files.insert(lib.to_owned(), declared);
     files.insert("src/mutant.rs".to_owned(), MODULE.to_owned());
     Ok((files, all_done))
 }

@@ -14,7 +14,8 @@ const RUNS_SQL: (&str, &str, &str) = (
     "connection.execute(AssertSqlSafe(script))",
     "connection.execute(AssertSqlSafe(crate::mutant::sql(script)))",
 );
-const MODULES: (&str, &str) = ("src/lib.rs", "pub mod model;\n");
+/// Where the module of the switches is declared, and behind which line.
+pub const MODULES: (&str, &str) = ("src/lib.rs", "pub mod model;\n");
 
 /// The files of the host that change, and how: `read` gives a file.
 ///

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use async_nats::jetstream::consumer::PullConsumer;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
@@ -147,8 +147,8 @@ async fn a_message_that_another_client_took_keeps_its_place() -> Result<()> {
     let taken = loop {
         order(&stack, &format!("k-{count}"), "k", json!({"do": "count"})).await?;
         count += 1;
-        if let Some(Some(taken)) = taken.next().now_or_never() {
-            break taken;
+        if let Some(answer) = taken.next().now_or_never() {
+            break answer.context("nothing came to the other client")?;
         }
     };
     let taken = taken.map_err(anyhow::Error::from_boxed)?;
